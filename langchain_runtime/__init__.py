@@ -1,0 +1,1 @@
+"""A runtime layer for LangChain and LangGraph."""

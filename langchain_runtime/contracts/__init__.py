@@ -1,0 +1,1 @@
+"""What every part agrees on: data, protocols and errors. Imports pydantic, LangChain's messages and the standard library."""

@@ -1,0 +1,146 @@
+"""What happened in a run, as frozen records in the order it happened.
+
+The graph streams them (``stream_mode="custom"``) and the ledger keeps them as the run's journal: live views and reports
+read the same data. ``kind`` tells them apart in JSON.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from langchain_runtime.contracts.identifiers import ModelID, RunID, TaskID
+from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.run import RunState, TaskError, TaskState, now
+from langchain_runtime.contracts.usage import TokenUsage, Usage
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: RunID
+    at: datetime = Field(default_factory=now)
+
+
+class RunStarted(_Event):
+    """A driver took the run up; ``finished`` tasks were read back from the journal."""
+
+    kind: Literal["run_started"] = "run_started"
+    name: str | None = None
+    tasks: int
+    finished: int = 0
+    limit: Cost | None = None
+
+
+class RunEnded(_Event):
+    """The driver let go of the run."""
+
+    kind: Literal["run_ended"] = "run_ended"
+    state: RunState
+    reason: str | None = None
+    usage: Usage
+
+
+class TaskReady(_Event):
+    """All dependencies are done; the task waits for a slot or for money."""
+
+    kind: Literal["task_ready"] = "task_ready"
+    task: TaskID
+
+
+class TaskStarted(_Event):
+    """The body was started."""
+
+    kind: Literal["task_started"] = "task_started"
+    task: TaskID
+    attempt: int
+    model: ModelID | None = None
+
+
+class TaskRetried(_Event):
+    """An attempt failed and another one will follow after ``delay_ms``."""
+
+    kind: Literal["task_retried"] = "task_retried"
+    task: TaskID
+    attempt: int
+    error: TaskError
+    delay_ms: int
+
+
+class TaskFinished(_Event):
+    """The task reached its final state: completed, failed or skipped."""
+
+    kind: Literal["task_finished"] = "task_finished"
+    task: TaskID
+    state: TaskState
+    attempts: int = 0
+    usage: Usage = Usage()
+    error: TaskError | None = None
+    skipped_because: str | None = None
+
+
+class CallReserved(_Event):
+    """The worst case of a model call was reserved."""
+
+    kind: Literal["call_reserved"] = "call_reserved"
+    task: TaskID | None
+    reservation_id: str
+    worst_case: Cost
+    model: ModelID | None = None
+
+
+class CallSettled(_Event):
+    """A model call ended at ``cost``; ``usage`` is None when the provider did not report it."""
+
+    kind: Literal["call_settled"] = "call_settled"
+    task: TaskID | None
+    reservation_id: str
+    cost: Cost
+    usage: TokenUsage | None = None
+    model: ModelID | None = None
+
+
+class BudgetRefused(_Event):
+    """A call did not fit: it was refused, shrunk, made to wait, or (``warn``) only noted."""
+
+    kind: Literal["budget_refused"] = "budget_refused"
+    task: TaskID | None
+    scope: str
+    action: Literal["raise", "cap", "wait", "interrupt", "warn", "downgrade"]
+    needed: Cost
+
+
+class ContextCompacted(_Event):
+    """A view was made to fit."""
+
+    kind: Literal["context_compacted"] = "context_compacted"
+    task: TaskID
+    strategy: tuple[str, ...]
+    tokens_before: int
+    tokens_after: int
+    evicted: int = Field(description="messages that left the view and can be recalled")
+    clipped: int = Field(description="messages that were shortened")
+
+
+LifecycleEvent = Annotated[
+    RunStarted
+    | RunEnded
+    | TaskReady
+    | TaskStarted
+    | TaskRetried
+    | TaskFinished
+    | CallReserved
+    | CallSettled
+    | BudgetRefused
+    | ContextCompacted,
+    Field(discriminator="kind"),
+]
+
+_ADAPTER: TypeAdapter[LifecycleEvent] = TypeAdapter(LifecycleEvent)
+
+
+def parse_event(data: str | bytes | dict[str, object]) -> LifecycleEvent:
+    """Read an event back from its JSON."""
+    return _ADAPTER.validate_python(data) if isinstance(data, dict) else _ADAPTER.validate_json(data)

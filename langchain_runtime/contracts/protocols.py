@@ -1,0 +1,404 @@
+"""One Protocol for each component, so that each can be replaced and tested alone.
+
+Sync and async: a method ``name`` that may do I/O has an async twin ``aname`` with the same meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from langchain_runtime.contracts.budget import Balance, Budget, Decision, Hold, Reservation, Scope, Settlement
+from langchain_runtime.contracts.context import ContextBundle, ContextPolicy
+from langchain_runtime.contracts.events import LifecycleEvent
+from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.pricing import ModelInfo
+from langchain_runtime.contracts.run import DAG, Task, TaskOutcome, TaskSpec
+from langchain_runtime.contracts.usage import TokenUsage, Usage
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class TokenEstimator(Protocol):
+    """Counts tokens before a call: one number to plan with, one to hold money with."""
+
+    def expected(self, messages: Sequence[BaseMessage], *, model: str | None = None, tools: Sequence[Any] = ()) -> int:
+        """Best estimate of the input tokens, chat format and tool schemas included."""
+        ...
+
+    def upper_bound(
+        self, messages: Sequence[BaseMessage], *, model: str | None = None, tools: Sequence[Any] = ()
+    ) -> int:
+        """Never below what the provider bills as input tokens.
+
+        Raises:
+            EstimationError: Part of the input cannot be bounded (images, audio, files without a rule).
+        """
+        ...
+
+
+@runtime_checkable
+class ModelCatalog(Protocol):
+    """Knows models, their windows and their prices."""
+
+    def get(self, model: str) -> ModelInfo:
+        """The model behind ``provider:name``, a bare name or a role.
+
+        Raises:
+            UnknownModelError: There is none.
+        """
+        ...
+
+
+@runtime_checkable
+class CostCalculator(Protocol):
+    """Turns tokens into money at list price, rounded up once per call."""
+
+    def cost(self, usage: TokenUsage, model: str, *, service_tier: str | None = None) -> Cost:
+        """What a call with this usage costs.
+
+        Raises:
+            UnpricedModelError: The model, or a unit it used, has no price.
+        """
+        ...
+
+    def worst_case(self, input_tokens: int, output_tokens: int, model: str, *, service_tier: str | None = None) -> Cost:
+        """The most that a call of this size can cost: the dearest input rate that can apply, plus output."""
+        ...
+
+
+@runtime_checkable
+class UsageTracker(Protocol):
+    """Adds up settled calls by run, task and model."""
+
+    def add(self, reservation: Reservation) -> None:
+        """Count an ended reservation; a second time with the same id is ignored."""
+        ...
+
+    def total(self, *, run_id: str | None = None, task_id: str | None = None, model: str | None = None) -> Usage:
+        """Everything counted that matches."""
+        ...
+
+
+@runtime_checkable
+class BudgetEnforcer(Protocol):
+    """Decides what happens when a call does not fit, by the budgets' ``on_exceed``."""
+
+    def admit(
+        self, hold: Hold, budgets: Sequence[Budget], *, shrink: Callable[[int | None, int | None], Hold | None]
+    ) -> Reservation:
+        """Reserve ``hold``, or a smaller one that ``shrink(free_nano, free_tokens)`` makes.
+
+        Raises:
+            BudgetExceededError: It does not fit.
+            LedgerUnavailableError: The books cannot be reached; nothing may be spent.
+        """
+        ...
+
+    async def aadmit(
+        self, hold: Hold, budgets: Sequence[Budget], *, shrink: Callable[[int | None, int | None], Hold | None]
+    ) -> Reservation:
+        """Async twin of ``admit``."""
+        ...
+
+
+@runtime_checkable
+class ModelLadder(Protocol):
+    """Cheaper models to fall back on, for ``on_exceed="downgrade"``."""
+
+    def below(self, model: str) -> str | None:
+        """The next cheaper model; None at the bottom."""
+        ...
+
+
+class Ledger(Protocol):
+    """The books: budgets, reservations, replies, outcomes and events, each step atomic and durable.
+
+    Every method raises ``LedgerUnavailableError`` when the store cannot be reached or trusted, and then nothing was
+    changed. Time is the store's clock. Amounts are nano units.
+    """
+
+    # budgets
+    def open_scope(self, scope: Scope) -> Balance:
+        """Create the scope, or check that it is the same as the one that exists.
+
+        Raises:
+            InvalidInputError: It exists with another limit, currency or period (both are named).
+        """
+        ...
+
+    def set_limit(self, name: str, limit_nano: int | None) -> Balance:
+        """Change the limit of an open scope; None lifts it.
+
+        Raises:
+            BudgetNotSetError: There is no such scope.
+        """
+        ...
+
+    def top_up(self, name: str, nano: int, *, key: str) -> Balance:
+        """Raise the limit by ``nano``; a second call with the same key changes nothing."""
+        ...
+
+    def balance(self, name: str) -> Balance:
+        """The account now, after abandoned holds were ended.
+
+        Raises:
+            BudgetNotSetError: There is no such scope.
+        """
+        ...
+
+    def balances(self, prefix: str = "") -> list[Balance]:
+        """All accounts whose name starts with ``prefix``, by name."""
+        ...
+
+    # reservations
+    def reserve(self, hold: Hold) -> Decision:
+        """Hold the worst case in all scopes or in none; idempotent by ``hold.id`` while held or sent.
+
+        Raises:
+            BudgetNotSetError: A scope was not opened.
+            CurrencyMismatchError: A scope is in another currency.
+        """
+        ...
+
+    def mark_sent(self, reservation_id: str, lease: int) -> None:
+        """Fence: from here on the provider may bill.
+
+        Raises:
+            ReservationLostError: Not held any more, or under another lease.
+        """
+        ...
+
+    def settle(self, settlement: Settlement, *, outcome: TaskOutcome | None = None, run_id: str | None = None) -> int:
+        """End a call at what it cost and return that (nano units); a second settlement changes nothing.
+
+        A forfeited call is corrected. What was spent is recorded even above the limit. With ``outcome`` the task's
+        outcome is recorded in the same transaction.
+        """
+        ...
+
+    def release(self, reservation_id: str) -> None:
+        """Give the hold back: never sent, or the provider billed nothing. No-op once ended."""
+        ...
+
+    def renew(self, holder: str, lease_seconds: float) -> int:
+        """Extend all live leases of ``holder``; returns how many."""
+        ...
+
+    def reservation(self, reservation_id: str) -> Reservation | None:
+        """One reservation; None if unknown."""
+        ...
+
+    def reservations(self, run_id: str) -> list[Reservation]:
+        """All reservations of a run, oldest first."""
+        ...
+
+    # journal
+    def replay(self, reply_key: str) -> bytes | None:
+        """The reply of a settled call; None if there is none."""
+        ...
+
+    def record_outcome(self, run_id: str, outcome: TaskOutcome) -> None:
+        """Keep how a task ended; a later outcome of the same task replaces an unsuccessful one only."""
+        ...
+
+    def outcome(self, run_id: str, task_id: str) -> TaskOutcome | None:
+        """How a task ended; None if it has not."""
+        ...
+
+    def outcomes(self, run_id: str) -> dict[str, TaskOutcome]:
+        """How each ended task of a run ended."""
+        ...
+
+    def append_events(self, events: Sequence[LifecycleEvent]) -> None:
+        """Add to the journal of each event's run."""
+        ...
+
+    def events(self, run_id: str, *, after: int = 0) -> list[tuple[int, LifecycleEvent]]:
+        """The run's journal after position ``after``, with positions."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store. Idempotent."""
+        ...
+
+    # async twins
+    async def aopen_scope(self, scope: Scope) -> Balance: ...
+    async def aset_limit(self, name: str, limit_nano: int | None) -> Balance: ...
+    async def atop_up(self, name: str, nano: int, *, key: str) -> Balance: ...
+    async def abalance(self, name: str) -> Balance: ...
+    async def abalances(self, prefix: str = "") -> list[Balance]: ...
+    async def areserve(self, hold: Hold) -> Decision: ...
+    async def amark_sent(self, reservation_id: str, lease: int) -> None: ...
+    async def asettle(
+        self, settlement: Settlement, *, outcome: TaskOutcome | None = None, run_id: str | None = None
+    ) -> int: ...
+    async def arelease(self, reservation_id: str) -> None: ...
+    async def arenew(self, holder: str, lease_seconds: float) -> int: ...
+    async def areservation(self, reservation_id: str) -> Reservation | None: ...
+    async def areservations(self, run_id: str) -> list[Reservation]: ...
+    async def areplay(self, reply_key: str) -> bytes | None: ...
+    async def arecord_outcome(self, run_id: str, outcome: TaskOutcome) -> None: ...
+    async def aoutcome(self, run_id: str, task_id: str) -> TaskOutcome | None: ...
+    async def aoutcomes(self, run_id: str) -> dict[str, TaskOutcome]: ...
+    async def aappend_events(self, events: Sequence[LifecycleEvent]) -> None: ...
+    async def aevents(self, run_id: str, *, after: int = 0) -> list[tuple[int, LifecycleEvent]]: ...
+    async def aclose(self) -> None: ...
+
+
+# --- context ---------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class ContextRouter(Protocol):
+    """Hands the outputs of direct dependencies over."""
+
+    def route(self, task: TaskSpec, outcomes: Mapping[str, TaskOutcome]) -> dict[str, JsonValue]:
+        """Outputs of completed dependencies under their aliases, in the order of ``task.deps``."""
+        ...
+
+
+@runtime_checkable
+class ContextBuilder(Protocol):
+    """Assembles what a task's model sees."""
+
+    def build(
+        self,
+        task: TaskSpec,
+        *,
+        inputs: Mapping[str, JsonValue],
+        routed: Mapping[str, JsonValue],
+        memory: Mapping[str, JsonValue],
+        tools: Mapping[str, dict[str, Any]],
+    ) -> ContextBundle:
+        """System, memory, dependency outputs that the prompt does not name, then the prompt.
+
+        Raises:
+            InvalidInputError: The prompt has a variable that nothing supplies.
+        """
+        ...
+
+
+class Compaction(BaseModel):
+    """What a compactor did.
+
+    Attributes:
+        bundle: The view; equal to the input where nothing had to be done.
+        evicted: Messages that left the view or were clipped, by handle; write them to a store before using the view.
+        strategy: Strategies that changed something, in order.
+        tokens_before: Size of the input by the configured counter.
+        tokens_after: Size of the view.
+        clipped: How many messages were shortened.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    bundle: ContextBundle
+    evicted: dict[str, list[BaseMessage]] = {}
+    strategy: tuple[str, ...] = ()
+    tokens_before: int
+    tokens_after: int
+    clipped: int = 0
+
+
+@runtime_checkable
+class ContextCompactor(Protocol):
+    """Makes a view fit: valid, bounded, lossless."""
+
+    def compact(self, bundle: ContextBundle, policy: ContextPolicy, *, max_tokens: int | None = None) -> Compaction:
+        """Fit ``bundle`` into the policy's ``max_tokens`` (or ``max_tokens``, the model's window) less its reserve.
+
+        Raises:
+            ContextOverflowError: What must stay does not fit.
+        """
+        ...
+
+
+@runtime_checkable
+class MemoryManager(Protocol):
+    """Key-value memory of a run that its tasks read and write."""
+
+    def get(self, run_id: str, key: str) -> JsonValue: ...
+    def put(self, run_id: str, key: str, value: JsonValue) -> None: ...
+    def snapshot(self, run_id: str) -> dict[str, JsonValue]:
+        """Every key and value, in the order they were first written."""
+        ...
+
+    async def aget(self, run_id: str, key: str) -> JsonValue: ...
+    async def aput(self, run_id: str, key: str, value: JsonValue) -> None: ...
+    async def asnapshot(self, run_id: str) -> dict[str, JsonValue]: ...
+
+
+# --- orchestration ---------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class DependencyResolver(Protocol):
+    """Turns a list of tasks into a validated DAG."""
+
+    def build(self, tasks: Sequence[Task]) -> DAG:
+        """Nodes and edges.
+
+        Raises:
+            InvalidDAGError: An id occurs twice.
+            DependencyNotFoundError: A dependency does not exist.
+        """
+        ...
+
+    def validate(self, dag: DAG) -> None:
+        """Check that the graph is consistent and has no cycle.
+
+        Raises:
+            CyclicDependencyError: With the cycle.
+            InvalidDAGError: ``deps``, ``next`` and ``pending`` disagree.
+        """
+        ...
+
+
+@runtime_checkable
+class QueueManager(Protocol):
+    """Holds ready tasks and gives out the most urgent one."""
+
+    def enqueue(self, task_id: str, urgency: tuple[float, ...] = ()) -> None: ...
+    def dequeue(self) -> str | None: ...
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Scheduler(Protocol):
+    """Knows which tasks are ready, most urgent first."""
+
+    def next_ready(self) -> list[str]:
+        """All ready tasks, most urgent first; they stay ready until started."""
+        ...
+
+    def mark_started(self, task_id: str) -> None: ...
+
+    def mark_complete(self, task_id: str) -> list[str]:
+        """Record a success; returns the tasks that became ready."""
+        ...
+
+    def mark_failed(self, task_id: str) -> list[str]:
+        """Record a failure; returns the tasks that can never run, in topological order."""
+        ...
+
+
+@runtime_checkable
+class ParallelExecutor(Protocol):
+    """Decides what to start, cancel and ask; does no I/O itself, so that any driver can carry it out."""
+
+    def next(self, event: Any) -> list[Any]:
+        """Feed one event, get the actions to carry out now, in order."""
+        ...
+
+
+class TaskBackend(Protocol):
+    """Where a task's body runs; JSON in, JSON out."""
+
+    async def run(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Execute a ``TaskJob`` and return its ``TaskOutcome``; never raises for what the body did."""
+        ...

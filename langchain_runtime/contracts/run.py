@@ -1,0 +1,403 @@
+"""Runs, tasks and the DAG they form: the records that cross between processes and come back from storage."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from langchain_runtime.contracts.budget import OnExceed
+from langchain_runtime.contracts.context import ContextPolicy
+from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.identifiers import ModelID, RunID, TaskID
+from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.usage import Usage
+
+
+def now() -> datetime:
+    """The current time in UTC."""
+    return datetime.now(tz=UTC)
+
+
+class RunState(StrEnum):
+    """Where a run stands; all but ``completed`` can be resumed."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+class TaskState(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    """Waits for dependencies."""
+    READY = "ready"
+    """Waits for a slot or for money."""
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Will not run: a dependency failed or was skipped, or its condition was false."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task will not change its state any more in this run."""
+        return self in {TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED}
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TaskInput(_Record):
+    """What a task is asked to do.
+
+    Attributes:
+        prompt: f-string template for a model, or None for a task with a body of its own.
+        inputs: Values by name: the run's inputs and one key for each dependency or its alias.
+        metadata: The user's own notes; never interpreted.
+    """
+
+    prompt: str | None = None
+    inputs: dict[str, JsonValue] = Field(default_factory=dict)
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class TaskResult(_Record):
+    """What a task produced.
+
+    Attributes:
+        output: The text, or any JSON value.
+        outputs: Named JSON values, for dependents that ask for ``task.name``.
+        usage: Tokens and cost, failed attempts included.
+        metadata: Facts about the execution: warnings, finish reason, what was compacted.
+    """
+
+    output: JsonValue = None
+    outputs: dict[str, JsonValue] = Field(default_factory=dict)
+    usage: Usage = Usage()
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class TaskError(_Record):
+    """Why a task failed: a stable ``code`` (see ``contracts.errors``) and a sentence."""
+
+    code: str
+    message: str
+
+
+class TaskOutcome(_Record):
+    """How a task ended: the JSON envelope that comes back from a body, wherever it ran.
+
+    It is what the journal keeps, what the graph's state holds under ``results``, and all that a dependent reads.
+    A failure is an outcome like a success: bodies never raise across a process.
+    """
+
+    task: TaskID
+    state: TaskState
+    output: JsonValue = None
+    outputs: dict[str, JsonValue] = Field(default_factory=dict)
+    usage: Usage = Usage()
+    model: ModelID | None = None
+    error: TaskError | None = None
+    attempts: int = Field(default=0, ge=0)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    skipped_because: str | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the task cost; None when unknown or nothing was priced."""
+        return self.usage.cost
+
+    def result(self) -> TaskResult:
+        """The part that a caller asked for."""
+        return TaskResult(output=self.output, outputs=self.outputs, usage=self.usage, metadata=self.metadata)
+
+
+class Task(_Record):
+    """One task of a run, as it stands now.
+
+    Attributes:
+        id: Unique in the run.
+        state: Where it stands.
+        inputs: What it is asked to do.
+        deps: Ids of the tasks it waits for, in the order their outputs are handed over.
+        outputs: What it produced; None until completed.
+        error: Why it failed; None unless failed.
+        model: The model that runs the prompt; None for a body of its own.
+        estimated_use: Worst case that was reserved; None when nothing was.
+        actual_use: What was used so far; None before it started.
+        priority: Larger starts earlier among equals on the critical path.
+        expected_seconds: Expected duration, for the critical path; None when unknown.
+        attempts: How often the body was started.
+        started_at: First start.
+        ended_at: When it reached its final state.
+        skipped_because: Why it was skipped; None unless skipped.
+    """
+
+    id: TaskID
+    state: TaskState = TaskState.PENDING
+    inputs: TaskInput = Field(default_factory=TaskInput)
+    deps: list[TaskID] = Field(default_factory=list)
+    outputs: TaskResult | None = None
+    error: TaskError | None = None
+    model: ModelID | None = None
+    estimated_use: Usage | None = None
+    actual_use: Usage | None = None
+    priority: int = 0
+    expected_seconds: float | None = Field(default=None, ge=0)
+    attempts: int = Field(default=0, ge=0)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    skipped_because: str | None = None
+
+
+class DAGNode(_Record):
+    """One task in the graph: ``deps`` before it, ``next`` after it, ``pending`` dependencies not yet completed."""
+
+    id: TaskID
+    deps: list[TaskID] = Field(default_factory=list)
+    next: list[TaskID] = Field(default_factory=list)
+    pending: int = Field(default=0, ge=0)
+
+
+class DAG(_Record):
+    """The graph of a run: nodes by id, and for each id the ids that depend on it (an entry for every node)."""
+
+    nodes: dict[TaskID, DAGNode] = Field(default_factory=dict)
+    edges: dict[TaskID, list[TaskID]] = Field(default_factory=dict)
+
+
+class RetrySpec(BaseModel):
+    """How often a task is tried, and how long to wait between tries (exponential, with jitter)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_attempts: int = Field(default=1, ge=1, le=100)
+    initial_interval_ms: int = Field(default=500, ge=0)
+    backoff_factor: float = Field(default=2.0, ge=1)
+    max_interval_ms: int = Field(default=60_000, ge=0)
+
+
+class ModelLimits(BaseModel):
+    """Ceilings for one model in a run; None for no ceiling.
+
+    Attributes:
+        parallelism: Tasks at a time.
+        rpm: Requests per minute.
+        tpm: Tokens per minute, input + output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parallelism: int | None = Field(default=None, ge=1)
+    rpm: int | None = Field(default=None, ge=1)
+    tpm: int | None = Field(default=None, ge=1)
+
+
+class RunPolicy(BaseModel):
+    """How a run is carried out.
+
+    Attributes:
+        max_parallelism: Tasks at a time.
+        timeout_ms: The run's deadline from its start or resume; None for none.
+        task_timeout_ms: Each task's, unless it has its own.
+        budget_limit: Most that the run may spend at list price; None for no limit.
+        token_limit: Most tokens that the run may use; None for no limit.
+        on_exceed: As for ``Budget``.
+        wait_timeout_ms: As ``Budget.wait_timeout``, in milliseconds.
+        min_output_tokens: As for ``Budget``.
+        on_task_failure: ``continue`` runs everything that is not downstream of the failure; ``fail_fast`` cancels.
+        context: View of every task that has no policy of its own; None fits the model's window.
+        retry: For every task that has none of its own.
+        per_model: Ceilings by model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_parallelism: int = Field(default=8, ge=1)
+    timeout_ms: int | None = Field(default=None, gt=0)
+    task_timeout_ms: int | None = Field(default=None, gt=0)
+    budget_limit: Cost | None = None
+    token_limit: int | None = Field(default=None, gt=0)
+    on_exceed: OnExceed = "cap"
+    wait_timeout_ms: int | None = Field(default=None, ge=0)
+    min_output_tokens: int | None = Field(default=None, ge=1)
+    on_task_failure: Literal["continue", "fail_fast"] = "continue"
+    context: ContextPolicy | None = None
+    retry: RetrySpec = RetrySpec()
+    per_model: dict[ModelID, ModelLimits] = Field(default_factory=dict)
+
+    @field_validator("budget_limit")
+    @classmethod
+    def _budget_is_positive(cls, value: Cost | None) -> Cost | None:
+        if value is not None and value.nano <= 0:
+            raise InvalidInputError(
+                f"a budget must be positive, got {value}", hint="leave budget_limit out to run without a limit"
+            )
+        return value
+
+
+class RunHeader(_Record):
+    """What the graph's state keeps of a run under ``run``; the rest follows from the spec and the results."""
+
+    run_id: RunID
+    state: RunState = RunState.PENDING
+    spec_hash: str
+    reason: str | None = Field(default=None, description="why it was aborted: abort or deadline")
+    usage: Usage = Usage()
+    created_at: datetime = Field(default_factory=now)
+    updated_at: datetime = Field(default_factory=now)
+
+
+class Run(_Record):
+    """A run and all its tasks.
+
+    Attributes:
+        id: Unique in its store; also the name of its budget's scope, ``run:<id>``.
+        state: Where it stands.
+        policy: How it is carried out.
+        dag: The graph.
+        tasks: Every task by id.
+        usage: Everything its calls used, failed attempts included, from the ledger.
+        created_at: When it was first started.
+        updated_at: When its state last changed.
+    """
+
+    id: RunID
+    state: RunState = RunState.PENDING
+    policy: RunPolicy = RunPolicy()
+    dag: DAG = Field(default_factory=DAG)
+    tasks: dict[TaskID, Task] = Field(default_factory=dict)
+    usage: Usage = Usage()
+    created_at: datetime = Field(default_factory=now)
+    updated_at: datetime = Field(default_factory=now)
+
+
+class Dependency(BaseModel):
+    """A task whose output is wanted, under a name.
+
+    Attributes:
+        alias: Key under which the output is handed over; the task id unless chosen.
+        task: Id of the task waited for.
+        output: One of its named outputs; None for its main output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alias: str
+    task: TaskID
+    output: str | None = None
+
+    @classmethod
+    def parse(cls, reference: str, *, alias: str | None = None) -> Self:
+        """Read ``task`` or ``task.output``; ids may hold dots, so the caller resolves ambiguity with ``known``."""
+        return cls(alias=alias or reference, task=reference)
+
+    def resolved(self, known: frozenset[str] | set[str]) -> Dependency:
+        """Split ``task.output`` where ``task`` is a known id and the whole is not."""
+        if self.output is not None or self.task in known or "." not in self.task:
+            return self
+        task, _, output = self.task.rpartition(".")
+        alias = output if self.alias == self.task else self.alias
+        return Dependency(alias=alias, task=task, output=output) if task in known else self
+
+
+class Condition(BaseModel):
+    """Runs a task only if a value in a dependency's result passes; never evaluates code.
+
+    Attributes:
+        task: The dependency.
+        path: ``output``, ``outputs.name`` or deeper, with dots.
+        op: The comparison.
+        value: What to compare with; not used by ``exists`` and ``truthy``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: TaskID
+    path: str = "output"
+    op: Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "in", "matches", "exists", "truthy"]
+    value: JsonValue = None
+
+
+class ForEach(BaseModel):
+    """Runs a task once for each item of a list that a dependency produced.
+
+    Attributes:
+        task: The dependency.
+        path: Where the list is: ``output``, ``outputs.name`` or deeper, with dots.
+        as_: Key under which a child receives its item.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    task: TaskID
+    path: str = "output"
+    as_: str = Field(default="item", alias="as")
+
+
+class TaskSpec(BaseModel):
+    """A task as its author wrote it; ``RunGraph.add_task`` and run files make the same spec.
+
+    Attributes:
+        id: Unique in the graph.
+        prompt: f-string template; variables are keys of the run's inputs, dependency ids and aliases.
+        deps: What it waits for.
+        run: ``module:attr`` of a callable or Runnable (run files; needs ``--allow-code``).
+        model: Overrides the graph's model.
+        tier: Picks the model by complexity instead.
+        tools: ``module:attr`` of tools for the model (run files; needs ``--allow-code``).
+        priority: Larger starts earlier among equals on the critical path.
+        max_output_tokens: The author's own cap on the reply.
+        expected_seconds: Expected duration, for the critical path.
+        timeout_ms: For one attempt; None for the policy's.
+        retry: None for the policy's.
+        context: None for the policy's.
+        when: Run only if it holds.
+        for_each: Run once for each item.
+        response_format: JSON Schema of a structured reply.
+        metadata: The author's own notes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: TaskID
+    prompt: str | None = None
+    deps: tuple[Dependency, ...] = ()
+    run: str | None = None
+    model: ModelID | None = None
+    tier: int | None = Field(default=None, ge=1, le=3)
+    tools: tuple[str, ...] = ()
+    priority: int = 0
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    expected_seconds: float | None = Field(default=None, ge=0)
+    timeout_ms: int | None = Field(default=None, gt=0)
+    retry: RetrySpec | None = None
+    context: ContextPolicy | None = None
+    when: Condition | None = None
+    for_each: ForEach | None = None
+    response_format: dict[str, Any] | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("deps", mode="before")
+    @classmethod
+    def _deps_from_list_or_mapping(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return tuple(Dependency.parse(reference, alias=alias) for alias, reference in value.items())
+        if isinstance(value, (list, tuple)):
+            return tuple(Dependency.parse(item) if isinstance(item, str) else item for item in value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if self.prompt is not None and self.run is not None:
+            raise InvalidInputError(f"task {self.id!r} has both a prompt and a body", hint="keep one of them")
+        return self
