@@ -232,6 +232,7 @@ class Hold(BaseModel):
         run_id: Run that the call belongs to; None outside runs.
         task_id: Task that the call belongs to; None outside runs.
         model: ``provider:name`` or the provider's model name; for reports.
+        priced: Whether somebody has a price for the model; if not, ``nano`` is 0 and the cost unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -248,6 +249,7 @@ class Hold(BaseModel):
     run_id: str | None = None
     task_id: str | None = None
     model: str | None = None
+    priced: bool = True
 
     @field_validator("scopes")
     @classmethod

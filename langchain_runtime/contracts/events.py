@@ -60,13 +60,12 @@ class TaskStarted(_Event):
 
 
 class TaskRetried(_Event):
-    """An attempt failed and another one will follow after ``delay_ms``."""
+    """An attempt failed and another one will follow."""
 
     kind: Literal["task_retried"] = "task_retried"
     task: TaskID
     attempt: int
     error: TaskError
-    delay_ms: int
 
 
 class TaskFinished(_Event):

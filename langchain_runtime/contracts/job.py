@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from langchain_runtime.contracts.budget import ScopeName
 from langchain_runtime.contracts.identifiers import ModelID, RunID, TaskID
+from langchain_runtime.contracts.usage import Usage
 
 
 class AdoptedHold(BaseModel):
@@ -43,6 +44,7 @@ class TaskJob(BaseModel):
         hold: Reservation to adopt; None when nothing was reserved.
         scopes: Budgets that every model call of the body charges.
         timeout_ms: For this attempt; None for none.
+        used: What earlier attempts used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,3 +59,4 @@ class TaskJob(BaseModel):
     hold: AdoptedHold | None = None
     scopes: tuple[ScopeName, ...] = ()
     timeout_ms: int | None = None
+    used: Usage = Usage()

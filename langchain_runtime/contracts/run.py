@@ -85,10 +85,11 @@ class TaskResult(_Record):
 
 
 class TaskError(_Record):
-    """Why a task failed: a stable ``code`` (see ``contracts.errors``) and a sentence."""
+    """Why a task failed: a stable ``code`` (see ``contracts.errors``), a sentence, and whether trying again can help."""
 
     code: str
     message: str
+    retryable: bool = False
 
 
 class TaskOutcome(_Record):

@@ -48,3 +48,8 @@ class Usage(BaseModel):
 
     tokens: TokenUsage = TokenUsage()
     cost: Cost | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add up; a cost that is unknown on one side leaves the known one, since an unpriced call is not a price."""
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Usage(tokens=self.tokens + other.tokens, cost=sum(costs[1:], costs[0]) if costs else None)

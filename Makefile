@@ -1,0 +1,61 @@
+# `make demo` and `make test` are all that a fresh clone needs: uv where it is installed, python3 -m venv and pip otherwise.
+
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+DEMO   := demo-output
+
+PACKAGES  := langgraph langchain-core pydantic tiktoken httpx typer rich tenacity platformdirs
+QUESTIONS := -q "How are failed calls retried, and how is the waiting time between attempts chosen?" \
+             -q "How is a long conversation or document counted in tokens and split?" \
+             -q "How does a long-running job keep its state so that it can be resumed?"
+
+.PHONY: help demo test check bench bench-quick clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+demo: $(VENV)/.installed-demo ## a cited brief over the documentation of the installed packages, offline, with a bill
+	@mkdir -p $(DEMO)
+	@$(BIN)/lcr brief --installed $(PACKAGES) $(QUESTIONS) \
+	    --budget 0.50 --model extractive --price-as openai:gpt-5.4-mini --home $(DEMO)/home > $(DEMO)/brief.txt
+	@cat $(DEMO)/brief.txt
+	@run=$$(sed -n '1s/^run //p' $(DEMO)/brief.txt) && \
+	    $(BIN)/lcr report "$$run" --home $(DEMO)/home --html $(DEMO)/report.html >/dev/null
+	@echo
+	@echo "The report with its timeline: $(DEMO)/report.html"
+	@echo "The same with a real model:   pip install langchain-openai and export OPENAI_API_KEY=..., then the command above"
+	@echo "                              without --model and --price-as (ANTHROPIC_API_KEY and langchain-anthropic work, too)"
+
+test: $(VENV)/.installed-test ## every test, the ones that kill processes included
+	$(BIN)/python -m pytest -n auto
+
+check: $(VENV)/.installed-test ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.installed-test ## every claim with its figure, its peer and the ratio
+	$(BIN)/python benchmarks/harness.py
+
+bench-quick: $(VENV)/.installed-test ## the same on smaller inputs
+	$(BIN)/python benchmarks/harness.py --quick
+
+clean: ## everything that the targets above made
+	rm -rf $(VENV) $(DEMO)
+
+# A stamp per set of extras: the demo does not wait for linters to be installed.
+$(VENV)/.installed-demo: EXTRAS := cli,offline
+$(VENV)/.installed-test: EXTRAS := test
+$(VENV)/.installed-%: pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	    { test -x $(BIN)/python || uv venv --quiet --python '>=3.11' $(VENV); } && \
+	    uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'; \
+	else \
+	    $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)' && \
+	    { test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
+	fi
+	@touch $@

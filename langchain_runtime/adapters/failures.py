@@ -1,0 +1,47 @@
+"""What an exception of a provider's client says about a request: billed or not, worth another try or not."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+_MAY_PASS: Final = frozenset({408, 409, 429})
+"""Statuses that the OpenAI and Anthropic clients try again, beside all of 500 and above (``_should_retry``)."""
+
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 8.0
+_LONGEST_ASKED = 60.0
+"""Seconds, as in the same clients (``INITIAL_RETRY_DELAY``, ``MAX_RETRY_DELAY``, ``_calculate_retry_timeout``)."""
+
+
+def http_error_status(error: BaseException) -> int | None:
+    """Status of a complete HTTP error answer (400 to 599), which bills nothing; None for all other failures."""
+    for holder in (error, getattr(error, "response", None)):
+        status = getattr(holder, "status_code", None)
+        if isinstance(status, int) and 400 <= status <= 599:  # noqa: PLR2004 - HTTP's client and server errors
+            return status
+    return None
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the provider's own client would have sent the request again."""
+    status = http_error_status(error)
+    if status is not None:
+        return status in _MAY_PASS or status >= 500  # noqa: PLR2004 - HTTP's server errors
+    # By name, so that no provider package is imported; time-outs are a subclass in both clients.
+    return any(base.__name__ == "APIConnectionError" for base in type(error).__mro__)
+
+
+def retry_delay(error: BaseException, failures: int) -> float:
+    """Seconds until the next try: what the provider asks for, else exponential with jitter.
+
+    Args:
+        error: The last failure.
+        failures: How many there were, from 1.
+    """
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    asked = headers.get("retry-after", "")
+    if asked.replace(".", "", 1).isdigit() and 0 < float(asked) <= _LONGEST_ASKED:
+        return float(asked)
+    delay = min(_FIRST_DELAY * 2.0 ** (failures - 1), _LONGEST_DELAY)
+    return delay * (1 - 0.25 * random.random())  # noqa: S311 - jitter, not a secret

@@ -1,0 +1,230 @@
+"""The most that one call can cost, and the request parameters that make it true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+
+from langchain_runtime.adapters import providers
+from langchain_runtime.contracts.errors import EstimationError, InvalidInputError, UnknownModelError, UnpricedModelError
+from langchain_runtime.contracts.pricing import ModelInfo
+from langchain_runtime.contracts.protocols import CostCalculator, ModelCatalog, TokenEstimator
+
+DEFAULT_CAP: Final = 16_384
+"""Output tokens that a call may use where nobody set a cap and the model would allow more."""
+
+FLOOR: Final = 1_024
+REASONING_FLOOR: Final = 4_096
+"""Caps are not shrunk below these: a reply cut there is worth less than a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallBound:
+    """What a call can cost at most, if it is sent with ``call_kwargs()``.
+
+    Attributes:
+        model: The catalogue's name of the model whose price holds.
+        kwargs: The caller's keyword arguments.
+        input_tokens: Upper bound of what the provider reads, in each attempt.
+        output_cap: Most tokens of one reply.
+        choices: Replies in one request.
+        attempts: Requests that the class may make in one call, each of which may be billed.
+        nano: Worst case of all attempts in nano units; 0 when the price is unknown and need not be known.
+        tokens: Worst case of all attempts in tokens.
+        currency: Of ``nano``.
+        service_tier: The tier that the call asks for; None for the standard one.
+        callers_cap: The caller's own output cap; None for none.
+        lowest_cap: Below this the reply would be worthless, or the provider would refuse the request.
+        enforced: Whether the request carries ``output_cap``; not where nothing limits spending.
+        facts: How the model's class takes a cap.
+        calculator: Prices smaller caps; None when the price is unknown.
+    """
+
+    model: str
+    kwargs: Mapping[str, Any]
+    input_tokens: int
+    output_cap: int
+    choices: int
+    attempts: int
+    nano: int
+    tokens: int
+    currency: str
+    service_tier: str | None
+    callers_cap: int | None
+    lowest_cap: int
+    enforced: bool
+    facts: providers.ClassFacts
+    calculator: CostCalculator | None
+
+    def capped(self, cap: int) -> CallBound:
+        """The bound of the same call with an output cap of ``cap`` tokens, which the request then carries."""
+        output = cap * self.choices
+        nano = 0
+        if self.calculator is not None:
+            worst = self.calculator.worst_case(self.input_tokens, output, self.model, service_tier=self.service_tier)
+            nano = worst.nano * self.attempts
+        tokens = (self.input_tokens + output) * self.attempts
+        return replace(self, output_cap=cap, nano=nano, tokens=tokens, enforced=True)
+
+    def shrink(self, free_nano: int | None, free_tokens: int | None, floor: int | None = None) -> CallBound | None:
+        """The same call with the largest cap that fits; None if none does.
+
+        Args:
+            free_nano: Money to fit in, in nano units; None for no limit.
+            free_tokens: Tokens to fit in; None for no limit.
+            floor: Smallest cap worth sending; None for ``lowest_cap``. A smaller cap of the caller's holds.
+        """
+        if self.facts.cap_keyword is None:
+            return None
+        low = min(max(floor or 0, self.lowest_cap) if floor is None else floor, self.output_cap)
+        high = self.output_cap
+        best: CallBound | None = None
+        while low <= high:
+            middle = (low + high + 1) // 2
+            bound = self.capped(middle)
+            if _fits(bound.nano, free_nano) and _fits(bound.tokens, free_tokens):
+                best, low = bound, middle + 1
+            elif middle == low:
+                break
+            else:
+                high = middle - 1
+        return best
+
+    @property
+    def cut_by_us(self) -> bool:
+        """Whether a reply that reaches the cap was cut by us and not by the caller."""
+        return self.enforced and (self.callers_cap is None or self.output_cap < self.callers_cap)
+
+    def call_kwargs(self) -> dict[str, Any]:
+        """The keyword arguments to call the model with: the caller's, with our cap in place of any other."""
+        if not self.enforced or self.facts.cap_keyword is None:
+            return dict(self.kwargs)
+        kwargs = {name: value for name, value in self.kwargs.items() if name not in providers.CAP_NAMES}
+        if not self.facts.cap_is_field:
+            kwargs[self.facts.cap_keyword] = self.output_cap
+        return kwargs
+
+    def field_updates(self) -> dict[str, Any]:
+        """Fields to change on a copy of the model, for classes that read the cap from a field only."""
+        if not self.enforced or not self.facts.cap_is_field:
+            return {}
+        return {str(self.facts.cap_keyword): self.output_cap}
+
+
+def bound_call(
+    model: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    kwargs: Mapping[str, Any],
+    *,
+    estimator: TokenEstimator,
+    calculator: CostCalculator,
+    catalog: ModelCatalog,
+    price_as: Mapping[str, str] | None = None,
+    priced: bool = True,
+    bounded: bool = True,
+) -> CallBound:
+    """Bound a call before it is made.
+
+    Args:
+        model: Whose call it is; its own fields count where ``kwargs`` are silent.
+        messages: What is sent, oldest first.
+        kwargs: Keyword arguments of the call, bound ones included.
+        estimator: Bounds the input.
+        calculator: Prices it.
+        catalog: Knows the model's limits.
+        price_as: Catalogue models to price others as, by id, provider or name:
+            ``{"extractive": "openai:gpt-5.5-mini"}``.
+        priced: Whether money is limited, so that a price must be known.
+        bounded: Whether anything is limited, so that input and output must be bounded.
+
+    Raises:
+        UnpricedModelError: Nobody has a price, and ``priced``.
+        EstimationError: Input or output cannot be bounded, and ``bounded``.
+        InvalidInputError: A parameter would override the cap.
+    """
+    model_id = _priced_as(providers.model_id(model, kwargs), price_as)
+    info = _info(catalog, model_id, required=priced)
+    if bounded:
+        _check_bounded(model, model_id, kwargs)
+    extras = providers.visible_extras(model, kwargs)
+    try:
+        input_tokens = estimator.upper_bound(messages, model=model_id, tools=extras)
+    except EstimationError:
+        if bounded:
+            raise
+        input_tokens = estimator.expected(messages, model=model_id, tools=extras)
+    callers_cap = providers.callers_cap(model, kwargs)
+    thinking = providers.thinking_budget(model, kwargs)
+    cap = _cap(info, callers_cap, thinking, bounded=bounded)
+    reasoning = info is not None and info.reasoning
+    bound = CallBound(
+        model=model_id,
+        kwargs=kwargs,
+        input_tokens=input_tokens,
+        output_cap=cap,
+        choices=providers.choices(model, kwargs),
+        attempts=providers.attempts(model),
+        nano=0,
+        tokens=0,
+        currency=info.currency if info is not None else "USD",
+        service_tier=providers.service_tier(model, kwargs),
+        callers_cap=callers_cap,
+        lowest_cap=min(cap, thinking + (REASONING_FLOOR if reasoning else FLOOR)),
+        enforced=bounded,
+        facts=providers.facts_of(type(model)),
+        calculator=calculator if info is not None and info.rates is not None else None,
+    )
+    return replace(bound.capped(cap), enforced=bounded)
+
+
+def _priced_as(model_id: str, price_as: Mapping[str, str] | None) -> str:
+    if not price_as:
+        return model_id
+    provider, _, name = model_id.partition(":")
+    return price_as.get(model_id) or price_as.get(name) or price_as.get(provider) or model_id
+
+
+def _info(catalog: ModelCatalog, model_id: str, *, required: bool) -> ModelInfo | None:
+    try:
+        info = catalog.get(model_id)
+    except UnknownModelError:
+        info = None
+    if required and (info is None or info.rates is None):
+        raise UnpricedModelError(
+            f"nobody has a price for {model_id!r}, so a limit in money cannot hold",
+            model=model_id,
+            hint="add it to the price overlay, name a model to price it as (price_as), or use a budget without a limit",
+        )
+    return info
+
+
+def _check_bounded(model: BaseChatModel, model_id: str, kwargs: Mapping[str, Any]) -> None:
+    hidden = providers.hidden_input(model, kwargs)
+    if hidden is not None:
+        raise EstimationError(
+            f"{model_id}: {hidden} makes the provider bill input that is not in the request, so no limit can hold",
+            hint="leave it out, or use a budget without a limit",
+        )
+    if providers.facts_of(type(model)).cap_keyword is None:
+        raise InvalidInputError(
+            f"{type(model).__name__} has no output cap that a budget could set",
+            hint="use a class with a max_tokens field, or a budget without a limit",
+        )
+
+
+def _cap(info: ModelInfo | None, callers_cap: int | None, thinking: int, *, bounded: bool) -> int:
+    most = info.max_output_tokens if info is not None else None
+    if callers_cap is not None:
+        return callers_cap
+    if not bounded:
+        return most or DEFAULT_CAP
+    wanted = DEFAULT_CAP + thinking
+    return wanted if most is None else min(most, wanted)
+
+
+def _fits(amount: int, free: int | None) -> bool:
+    return free is None or amount <= free

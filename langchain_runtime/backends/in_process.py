@@ -1,0 +1,234 @@
+"""The default backend: bodies run in this process, sync ones in daemon threads.
+
+What a body did never leaves as an exception: it comes back as a ``TaskOutcome``, and that outcome is durable before it
+is returned, in one transaction with the settlement of the model call that produced it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from langgraph.errors import GraphBubbleUp
+
+from langchain_runtime.adapters.account import Account, paying
+from langchain_runtime.backends.task_body import Occupancy, RunMemory, TaskBody, TaskRuntime
+from langchain_runtime.contracts.budget import Budget
+from langchain_runtime.contracts.errors import (
+    LangChainRuntimeError,
+    LedgerUnavailableError,
+    ReservationLostError,
+    TaskFailedError,
+)
+from langchain_runtime.contracts.events import CallSettled, LifecycleEvent
+from langchain_runtime.contracts.job import TaskJob
+from langchain_runtime.contracts.protocols import Ledger, MemoryManager
+from langchain_runtime.contracts.run import TaskError, TaskOutcome, TaskResult, TaskState, now
+from langchain_runtime.contracts.usage import TokenUsage, Usage
+
+_GRACE_SECONDS = 0.1
+"""How long a cancelled body may clean up before it is let go as a zombie."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all bodies of one run share.
+
+    Attributes:
+        ledger: The books.
+        memory: The run's memory.
+        budgets: Charged by every model call of the run.
+        on_event: Receives reservations and settlements; may be called from any thread.
+        on_body_stopped: Told when a body that had been let go really ended.
+        stream: Writes to the graph's ``custom`` stream; may be called from any thread.
+    """
+
+    ledger: Ledger
+    memory: MemoryManager
+    budgets: tuple[Budget, ...]
+    on_event: Callable[[LifecycleEvent], None]
+    on_body_stopped: Callable[[str], None]
+    stream: Callable[[Any], None]
+
+
+class _Bill:
+    """Adds up what an attempt's calls cost while passing their events on; calls may settle from any thread."""
+
+    def __init__(self, used: Usage, on_event: Callable[[LifecycleEvent], None]) -> None:
+        self.usage = used
+        self._on_event = on_event
+        self._lock = threading.Lock()
+
+    def __call__(self, event: LifecycleEvent) -> None:
+        if isinstance(event, CallSettled):
+            with self._lock:
+                self.usage += Usage(tokens=event.usage or TokenUsage(), cost=event.cost)
+        self._on_event(event)
+
+
+@dataclass
+class _Attempt:
+    """A body that runs now."""
+
+    task: asyncio.Task[TaskResult]
+    stop_code: str | None = field(default=None)
+
+    def stop(self, code: str) -> None:
+        if self.stop_code is None:
+            self.stop_code = code
+            self.task.cancel()
+
+
+class InProcessBackend:
+    """Runs the bodies of one run in this process.
+
+    Args:
+        bodies: By task id.
+        context: What they share.
+    """
+
+    def __init__(self, bodies: Mapping[str, TaskBody], context: RunContext) -> None:
+        self._bodies = bodies
+        self._context = context
+        self._running: dict[str, _Attempt] = {}
+        self._zombies: set[str] = set()
+
+    def is_occupied(self, task_id: str) -> bool:
+        """Whether a body of the task still runs although it was let go."""
+        return task_id in self._zombies
+
+    def cancel(self, task_id: str) -> bool:
+        """Stop a running body; its ``run`` then returns a failed outcome. False if none runs."""
+        attempt = self._running.get(task_id)
+        if attempt is not None:
+            attempt.stop("task_cancelled")
+        return attempt is not None
+
+    async def run(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Execute a ``TaskJob`` and return its ``TaskOutcome``, which is durable by then if it is a success."""
+        order = TaskJob.model_validate(job)
+        bill = _Bill(order.used, self._context.on_event)
+        account = Account(
+            ledger=self._context.ledger,
+            budgets=self._context.budgets,
+            run_id=order.run_id,
+            task_id=order.task_id,
+            hold=order.hold,
+            on_event=bill,
+            replay=True,
+            defer_settlement=order.hold is not None,
+        )
+        started = now()
+        attempt = await self._attempt(order, account)
+        outcome = _outcome_of(order, attempt, started, bill.usage)
+        await self._commit(order, account, outcome)
+        return outcome.model_dump(mode="json")
+
+    async def _attempt(self, order: TaskJob, account: Account) -> _Attempt:
+        occupancy = Occupancy(on_end=lambda: self._body_ended(order.task_id))
+        with paying(account):
+            body = asyncio.ensure_future(self._body(order, occupancy))
+        attempt = self._running[order.task_id] = _Attempt(body)
+        try:
+            await self._wait(attempt, order.timeout_ms)
+        except asyncio.CancelledError:
+            body.cancel()
+            raise
+        finally:
+            del self._running[order.task_id]
+        if occupancy.busy or not body.done():
+            self._zombies.add(order.task_id)
+            if not occupancy.busy:
+                body.add_done_callback(lambda ended: self._zombie_ended(ended, order.task_id))
+        return attempt
+
+    async def _wait(self, attempt: _Attempt, timeout_ms: int | None) -> None:
+        timeout = None if timeout_ms is None else timeout_ms / 1000
+        await asyncio.wait({attempt.task}, timeout=timeout)
+        if not attempt.task.done():
+            attempt.stop("task_timeout")
+        if attempt.stop_code is not None and not attempt.task.done():
+            await asyncio.wait({attempt.task}, timeout=_GRACE_SECONDS)
+
+    async def _body(self, order: TaskJob, occupancy: Occupancy) -> TaskResult:
+        runtime = TaskRuntime(
+            run_id=order.run_id,
+            task_id=order.task_id,
+            attempt=order.attempt,
+            memory=RunMemory(self._context.memory, order.run_id),
+            stream=self._context.stream,
+        )
+        try:
+            return await self._bodies[order.task_id](order, runtime, occupancy)
+        except (SystemExit, GeneratorExit) as error:  # would end the event loop, and every other task with it
+            raise TaskFailedError(f"the body raised {error!r}", task_id=order.task_id) from error
+
+    async def _commit(self, order: TaskJob, account: Account, outcome: TaskOutcome) -> None:
+        ledger = self._context.ledger
+        if unused := account.take_hold():
+            await ledger.arelease(unused.reservation_id)
+        finished = outcome if outcome.state is TaskState.COMPLETED else None
+        if account.deferred is not None:
+            await ledger.asettle(account.deferred, outcome=finished, run_id=order.run_id)
+        elif finished is not None:
+            await ledger.arecord_outcome(order.run_id, finished)
+
+    def _zombie_ended(self, body: asyncio.Task[TaskResult], task_id: str) -> None:
+        if not body.cancelled():
+            body.exception()  # looked at, so that asyncio does not complain about it
+        self._body_ended(task_id)
+
+    def _body_ended(self, task_id: str) -> None:
+        if task_id in self._zombies:
+            self._zombies.discard(task_id)
+            self._context.on_body_stopped(task_id)
+
+
+def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usage) -> TaskOutcome:
+    facts: dict[str, Any] = {
+        "task": order.task_id,
+        "model": order.model,
+        "attempts": order.attempt,
+        "usage": usage,
+        "started_at": started,
+        "ended_at": now(),
+    }
+    if attempt.stop_code is not None:
+        return TaskOutcome(state=TaskState.FAILED, error=_stopped(order, attempt.stop_code), **facts)
+    body = attempt.task
+    if body.cancelled():
+        message = f"the body of task {order.task_id!r} cancelled itself"
+        return TaskOutcome(state=TaskState.FAILED, error=TaskError(code="task_cancelled", message=message), **facts)
+    error = body.exception()
+    if isinstance(error, GraphBubbleUp):
+        raise error
+    if error is not None:
+        return TaskOutcome(state=TaskState.FAILED, error=task_error(error), **facts)
+    result = body.result()
+    return TaskOutcome(
+        state=TaskState.COMPLETED,
+        output=result.output,
+        outputs=result.outputs,
+        metadata=result.metadata,
+        **facts,
+    )
+
+
+def _stopped(order: TaskJob, code: str) -> TaskError:
+    if code == "task_timeout":
+        return TaskError(code=code, message=f"task {order.task_id!r} did not end within {order.timeout_ms} ms")
+    return TaskError(code=code, message=f"task {order.task_id!r} was cancelled")
+
+
+def task_error(error: BaseException) -> TaskError:
+    """Describe what a body raised: our own errors keep their code and hint, and are not worth another try."""
+    if isinstance(error, LangChainRuntimeError):
+        hint = f" ({error.hint})" if error.hint else ""
+        retryable = isinstance(error, (TaskFailedError, ReservationLostError, LedgerUnavailableError))
+        return TaskError(code=error.code, message=f"{error}{hint}", retryable=retryable)
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return TaskError(code="task_failed", message=text, retryable=getattr(error, "is_retryable", True))

@@ -1,0 +1,175 @@
+"""What a task can do: call a model with a prompt, run a Runnable, or call a function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable
+from pydantic import JsonValue
+
+from langchain_runtime.backends.daemon_threads import run_in_daemon_thread
+from langchain_runtime.backends.json_values import as_result
+from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.job import TaskJob
+from langchain_runtime.contracts.protocols import MemoryManager
+from langchain_runtime.contracts.run import TaskResult
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """The memory of one run, for the bodies of its tasks."""
+
+    _manager: MemoryManager
+    _run_id: str
+
+    def get(self, key: str) -> JsonValue:
+        """The value of ``key``; None if there is none."""
+        return self._manager.get(self._run_id, key)
+
+    def put(self, key: str, value: JsonValue) -> None:
+        """Keep ``value`` under ``key``."""
+        self._manager.put(self._run_id, key, value)
+
+    async def aget(self, key: str) -> JsonValue:
+        """Async twin of ``get``."""
+        return await self._manager.aget(self._run_id, key)
+
+    async def aput(self, key: str, value: JsonValue) -> None:
+        """Async twin of ``put``."""
+        await self._manager.aput(self._run_id, key, value)
+
+
+@dataclass(frozen=True)
+class TaskRuntime:
+    """What a body may ask about the run it is in; passed to functions that take a second parameter.
+
+    Attributes:
+        run_id: The run.
+        task_id: The task.
+        attempt: 1 for the first try.
+        memory: Key-value memory shared by the run's tasks.
+        stream: Writes a JSON value to the graph's ``custom`` stream.
+    """
+
+    run_id: str
+    task_id: str
+    attempt: int
+    memory: RunMemory
+    stream: Callable[[Any], None]
+
+
+@dataclass
+class Occupancy:
+    """Whether a body still occupies its thread after it was let go; ``on_end`` is called when it ends."""
+
+    on_end: Callable[[], None]
+    busy: bool = field(default=False)
+
+    def begin(self) -> None:
+        """A thread was started."""
+        self.busy = True
+
+    def end(self) -> None:
+        """The thread has ended."""
+        self.busy = False
+        self.on_end()
+
+
+class TaskBody(Protocol):
+    """Something that turns a job into a result; it may raise anything."""
+
+    def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> Coroutine[Any, Any, TaskResult]: ...
+
+
+@dataclass(frozen=True)
+class PromptBody:
+    """One model call over the messages of the job, or an agent's loop where the task has tools."""
+
+    model: Runnable[Any, Any]
+
+    async def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> TaskResult:  # noqa: ARG002 - the TaskBody interface
+        """Call the model."""
+        limits = {} if job.max_output_tokens is None else {"max_tokens": job.max_output_tokens}
+        reply = await self.model.ainvoke(list(job.messages or ()), **limits)
+        result = as_result(reply, task_id=job.task_id)
+        return result.model_copy(update={"metadata": _facts_of(reply)}) if isinstance(reply, AIMessage) else result
+
+
+@dataclass(frozen=True)
+class RunnableBody:
+    """Any Runnable: a chain, an agent, a compiled graph. It receives the job's inputs."""
+
+    runnable: Runnable[Any, Any]
+
+    async def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> TaskResult:  # noqa: ARG002 - the TaskBody interface
+        """Invoke the Runnable."""
+        return as_result(await self.runnable.ainvoke(dict(job.inputs)), task_id=job.task_id)
+
+
+@dataclass(frozen=True)
+class FunctionBody:
+    """A function ``fn(inputs)`` or ``fn(inputs, runtime)``, sync or async; sync ones get a thread of their own."""
+
+    function: Callable[..., Any]
+    wants_runtime: bool
+
+    async def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> TaskResult:
+        """Call the function."""
+        arguments = (dict(job.inputs), runtime) if self.wants_runtime else (dict(job.inputs),)
+        if inspect.iscoroutinefunction(self.function):
+            value = await self.function(*arguments)
+        else:
+            occupancy.begin()
+            value = await run_in_daemon_thread(
+                lambda: self.function(*arguments), name=f"lcr-{job.task_id}", on_end=occupancy.end
+            )
+            if inspect.isawaitable(value):
+                value = await value
+        return as_result(value, task_id=job.task_id)
+
+
+def as_body(body: Any) -> TaskBody:
+    """Wrap a Runnable or a function.
+
+    Raises:
+        InvalidInputError: It is neither, or the function takes other parameters.
+    """
+    if isinstance(body, Runnable):
+        return RunnableBody(body)
+    if not callable(body):
+        raise InvalidInputError(
+            f"a task's body must be a Runnable or a function, got {type(body).__name__}",
+            hint="pass prompt=... for a model call",
+        )
+    return FunctionBody(body, wants_runtime=_takes_runtime(body))
+
+
+_MOST_PARAMETERS = 2  # inputs and runtime
+
+
+def _takes_runtime(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    required = [p for p in positional if p.default is p.empty]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters) and not positional:
+        return False
+    keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if not positional or len(required) > _MOST_PARAMETERS or keyword_only:
+        name = getattr(function, "__name__", repr(function))
+        raise InvalidInputError(
+            f"a task's function must be fn(inputs) or fn(inputs, runtime); {name}{inspect.signature(function)} is not"
+        )
+    return len(required) == _MOST_PARAMETERS or (len(positional) > 1 and positional[1].name == "runtime")
+
+
+def _facts_of(reply: AIMessage) -> dict[str, JsonValue]:
+    """What a report should say about a reply: why it ended, and whether our cap cut it."""
+    wanted = ("finish_reason", "stop_reason", "model_name", "lcr_capped")
+    return {key: reply.response_metadata[key] for key in wanted if key in reply.response_metadata}

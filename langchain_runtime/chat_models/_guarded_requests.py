@@ -1,0 +1,166 @@
+"""Carries a guarded call out around a model's own methods: whole replies and streams, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.outputs import ChatResult
+
+from langchain_runtime.adapters.guard import GuardedCall
+from langchain_runtime.adapters.plans import acarry_out, carry_out
+from langchain_runtime.adapters.stream_meter import StreamMeter
+
+Item = TypeVar("Item")
+Request = Callable[[BaseChatModel, dict[str, Any]], Any]
+"""Starts the model's own method on a subject, with these keyword arguments."""
+
+_END: Final = object()
+
+_inside: ContextVar[int | None] = ContextVar("langchain_runtime_inside", default=None)
+"""Identity of the model whose own method runs now. Async methods fall back on sync ones, in threads, and streaming on
+whole replies: such an inner call is the same call and is charged once. The variable is set around each step of the
+model's own code only, and never while a consumer of its stream runs, who may call another model or this one again."""
+
+
+def is_inner_call(model: BaseChatModel) -> bool:
+    """Whether the model's own code is calling itself."""
+    return _inside.get() == id(model)
+
+
+def _step_inside(subject: BaseChatModel, step: Callable[[], Item]) -> Item:
+    token = _inside.set(id(subject))
+    try:
+        return step()
+    finally:
+        _inside.reset(token)
+
+
+async def _astep_inside(subject: BaseChatModel, step: Callable[[], Awaitable[Item]]) -> Item:
+    token = _inside.set(id(subject))
+    try:
+        return await step()
+    finally:
+        _inside.reset(token)
+
+
+def guarded_reply(call: GuardedCall, request: Request) -> ChatResult:
+    """Make the call, in as many tries as the guard allows, and return its reply."""
+    reply = carry_out(call.open())
+    if reply is not None:
+        return reply
+    while True:
+        try:
+            result: ChatResult = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
+        except BaseException as error:
+            carry_out(call.failed(error))
+            if call.retry_in is None:
+                raise
+        else:
+            return carry_out(call.succeeded(result))
+        time.sleep(call.retry_in)
+        carry_out(call.reopen())
+
+
+async def aguarded_reply(call: GuardedCall, request: Request) -> ChatResult:
+    """Async twin of ``guarded_reply``."""
+    reply = await acarry_out(call.open())
+    if reply is not None:
+        return reply
+    while True:
+        try:
+            result: ChatResult = await _astep_inside(call.subject, lambda: request(call.subject, call.kwargs))
+        except BaseException as error:
+            await acarry_out(call.failed(error))
+            if call.retry_in is None:
+                raise
+        else:
+            return await acarry_out(call.succeeded(result))
+        await asyncio.sleep(call.retry_in)
+        await acarry_out(call.reopen())
+
+
+def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[StreamMeter[Item]]) -> Iterator[Item]:
+    """Make the call and hand its items on; a stream that outgrows its hold is cut.
+
+    Only a stream that has not begun is tried again.
+    """
+    meter = meter_class()
+    reply = carry_out(call.open())
+    if reply is not None:
+        yield from meter.replayed(reply)
+        return
+    while True:
+        items: Iterator[Any] = iter(())
+        cut = False
+        try:
+            items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
+            while not cut:
+                item = _step_inside(call.subject, lambda items=items: next(items, _END))  # type: ignore[misc]
+                if item is _END:
+                    break
+                meter.add(item, capped_by_us=call.cuts)
+                yield item
+                cut = call.is_overrun(meter)
+        except GeneratorExit:
+            carry_out(call.abandoned(meter))
+            raise
+        except BaseException as error:
+            carry_out(call.failed(error, started=meter.started))
+            if call.retry_in is None:
+                raise
+        else:
+            carry_out(call.streamed(meter, cut=cut))
+            if cut:
+                yield from meter.ending()
+            return
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+        time.sleep(call.retry_in)
+        carry_out(call.reopen())
+
+
+async def aguarded_stream(
+    call: GuardedCall, request: Request, *, meter_class: type[StreamMeter[Item]]
+) -> AsyncIterator[Item]:
+    """Async twin of ``guarded_stream``."""
+    meter = meter_class()
+    reply = await acarry_out(call.open())
+    if reply is not None:
+        for item in meter.replayed(reply):
+            yield item
+        return
+    while True:
+        items: AsyncIterator[Any] | None = None
+        cut = False
+        try:
+            items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
+            while not cut:
+                item = await _astep_inside(call.subject, lambda items=items: anext(items, _END))  # type: ignore[misc]
+                if item is _END:
+                    break
+                meter.add(item, capped_by_us=call.cuts)
+                yield item
+                cut = call.is_overrun(meter)
+        except GeneratorExit:
+            await acarry_out(call.abandoned(meter))
+            raise
+        except BaseException as error:
+            await acarry_out(call.failed(error, started=meter.started))
+            if call.retry_in is None:
+                raise
+        else:
+            await acarry_out(call.streamed(meter, cut=cut))
+            for item in meter.ending() if cut else ():
+                yield item
+            return
+        finally:
+            if hasattr(items, "aclose"):
+                await items.aclose()  # type: ignore[union-attr]  # just seen
+        await asyncio.sleep(call.retry_in)
+        await acarry_out(call.reopen())

@@ -1,0 +1,26 @@
+"""The ``lcr`` application: one command per module, each importing what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from langchain_runtime.cli.brief import brief
+from langchain_runtime.cli.plan import plan
+from langchain_runtime.cli.report import report
+from langchain_runtime.cli.run import run
+from langchain_runtime.cli.runs import runs
+from langchain_runtime.cli.schema import schema
+
+app = typer.Typer(
+    name="lcr",
+    help="Run DAGs of model calls: within a budget, resumable, with every cost in sight.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(plan)
+app.command()(report)
+app.command()(runs)
+app.command()(brief)
+app.command()(schema)

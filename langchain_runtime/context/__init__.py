@@ -1,0 +1,30 @@
+"""What a model sees: routing between tasks, assembling a bundle, making it fit without losing anything, run memory."""
+
+from langchain_runtime.context.context_builder import ContextBuilder
+from langchain_runtime.context.context_compactor import ContextCompactor
+from langchain_runtime.context.context_router import ContextRouter, check_names
+from langchain_runtime.context.groups import Grouping, group_messages
+from langchain_runtime.context.handle_store import HandleStore, store_namespace
+from langchain_runtime.context.handles import find_handles, handle_of, reference
+from langchain_runtime.context.memory_manager import MemoryManager
+from langchain_runtime.context.prompt_template import check_variables, render, variables
+from langchain_runtime.context.strategies import check_policy
+
+__all__ = [
+    "ContextBuilder",
+    "ContextCompactor",
+    "ContextRouter",
+    "Grouping",
+    "HandleStore",
+    "MemoryManager",
+    "check_names",
+    "check_policy",
+    "check_variables",
+    "find_handles",
+    "group_messages",
+    "handle_of",
+    "reference",
+    "render",
+    "store_namespace",
+    "variables",
+]

@@ -1,0 +1,222 @@
+"""What happens when a call's worst case does not fit: the budgets' ``on_exceed``, carried out.
+
+The decision is a generator without I/O: it yields what to do next, and two thin drivers do it, blocking or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from langchain_runtime.contracts.budget import Budget, Decision, Hold, Reservation, Scope, Verdict
+from langchain_runtime.contracts.errors import BudgetExceededError
+from langchain_runtime.contracts.events import BudgetRefused, LifecycleEvent
+from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.protocols import Ledger
+
+Shrink = Callable[[int | None, int | None], Hold | None]
+"""Makes a smaller hold that fits the free nano units and tokens (None: no limit); None if none is worth making."""
+
+_FIRST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.1
+"""Seconds between tries of a waiting call: short beside a model call, long beside a ledger's transaction."""
+
+_MOST_SHRINKS: Final = 8
+"""Others may take what was free between two tries; a call that loses that often is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reserve:
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class _Sleep:
+    seconds: float
+
+
+_Plan = Generator[_Reserve | _Sleep, Any, Reservation]
+
+
+class BudgetEnforcer:
+    """Reserves worst cases, and carries out what the refusing budget wishes when one does not fit.
+
+    ``interrupt`` and ``downgrade`` need a graph or a choice of models: they raise here, with the decision.
+
+    Args:
+        ledger: The books.
+        on_event: Told of each refusal of a call that belongs to a run; None for nobody.
+        sleep: Blocks for seconds.
+        asleep: The same, awaited.
+        random: Uniform in [0, 1), for jitter.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        on_event: Callable[[LifecycleEvent], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        asleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random_module.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._on_event = on_event
+        self._sleep = sleep
+        self._asleep = asleep
+        self._random = random
+        self._clock = clock
+
+    def open(self, budgets: Sequence[Budget]) -> None:
+        """Open the scopes of ``budgets``.
+
+        Raises:
+            InvalidInputError: A scope exists with other limits.
+        """
+        for budget in budgets:
+            self._ledger.open_scope(Scope.of(budget))
+
+    async def aopen(self, budgets: Sequence[Budget]) -> None:
+        """Async twin of ``open``."""
+        for budget in budgets:
+            await self._ledger.aopen_scope(Scope.of(budget))
+
+    def admit(self, hold: Hold, budgets: Sequence[Budget], *, shrink: Shrink) -> Reservation:
+        """Reserve ``hold``, or a smaller one that ``shrink(free_nano, free_tokens)`` makes.
+
+        Args:
+            hold: The worst case.
+            budgets: What is behind its scopes; opened before.
+            shrink: See ``Shrink``.
+
+        Raises:
+            BudgetExceededError: It does not fit.
+            LedgerUnavailableError: The books cannot be reached; nothing may be spent.
+        """
+        plan = self._plan(hold, budgets, shrink)
+        answer: Decision | None = None
+        while True:
+            try:
+                step = plan.send(answer)
+            except StopIteration as end:
+                reservation: Reservation = end.value
+                return reservation
+            if isinstance(step, _Reserve):
+                answer = self._ledger.reserve(step.hold)
+            else:
+                self._sleep(step.seconds)
+                answer = None
+
+    async def aadmit(self, hold: Hold, budgets: Sequence[Budget], *, shrink: Shrink) -> Reservation:
+        """Async twin of ``admit``."""
+        plan = self._plan(hold, budgets, shrink)
+        answer: Decision | None = None
+        while True:
+            try:
+                step = plan.send(answer)
+            except StopIteration as end:
+                reservation: Reservation = end.value
+                return reservation
+            if isinstance(step, _Reserve):
+                answer = await self._ledger.areserve(step.hold)
+            else:
+                await self._asleep(step.seconds)
+                answer = None
+
+    def _plan(self, hold: Hold, budgets: Sequence[Budget], shrink: Shrink) -> _Plan:
+        by_scope = {budget.scope: budget for budget in budgets}
+        decision: Decision = yield _Reserve(hold)
+        shrinks = 0
+        while decision.reservation is None:
+            assert decision.refused_by is not None
+            budget = by_scope[decision.refused_by.scope.name]
+            if budget.on_exceed == "warn":
+                self._tell(hold, decision, "warn")
+                decision = yield _Reserve(hold.model_copy(update={"unchecked": True, "id": uuid.uuid4().hex}))
+            elif budget.on_exceed == "cap" and shrinks < _MOST_SHRINKS:
+                smaller = shrink(decision.free_nano, decision.free_tokens)
+                if smaller is None:
+                    raise self._refusal(hold, decision, "raise")
+                shrinks += 1
+                self._tell(hold, decision, "cap")
+                decision = yield _Reserve(smaller)
+            elif budget.on_exceed == "wait" and decision.verdict is Verdict.WAIT:
+                decision = yield from self._wait(hold, budget, decision)
+            else:
+                action = budget.on_exceed if budget.on_exceed in {"interrupt", "downgrade"} else "raise"
+                raise self._refusal(hold, decision, action)
+        return decision.reservation
+
+    def _wait(self, hold: Hold, budget: Budget, decision: Decision) -> Generator[_Reserve | _Sleep, Any, Decision]:
+        """Try again until the answer is another one than WAIT."""
+        self._tell(hold, decision, "wait")
+        deadline = None if budget.wait_timeout is None else self._clock() + budget.wait_timeout
+        pause = _FIRST_PAUSE
+        while decision.verdict is Verdict.WAIT:
+            left = _LONGEST_PAUSE if deadline is None else deadline - self._clock()
+            if left <= 0:
+                raise self._refusal(hold, decision, "raise")
+            yield _Sleep(min(left, pause * (0.5 + self._random())))
+            pause = min(_LONGEST_PAUSE, pause * 2)
+            decision = yield _Reserve(hold)
+        return decision
+
+    def _refusal(
+        self, hold: Hold, decision: Decision, action: Literal["raise", "interrupt", "downgrade"]
+    ) -> BudgetExceededError:
+        self._tell(hold, decision, action)
+        return refusal(hold, decision)
+
+    def _tell(
+        self,
+        hold: Hold,
+        decision: Decision,
+        action: Literal["raise", "cap", "wait", "interrupt", "warn", "downgrade"],
+    ) -> None:
+        if self._on_event is None or hold.run_id is None or decision.refused_by is None:
+            return
+        self._on_event(
+            BudgetRefused(
+                run_id=hold.run_id,
+                task=hold.task_id,
+                scope=decision.refused_by.scope.name,
+                action=action,
+                needed=Cost.from_nano(hold.nano, hold.currency),
+            )
+        )
+
+
+def refusal(hold: Hold, decision: Decision) -> BudgetExceededError:
+    """The error that explains why ``hold`` was not admitted."""
+    account = decision.refused_by
+    assert account is not None
+    needed = Cost.from_nano(hold.nano, hold.currency)
+    call = f"a call of {hold.model}" if hold.model else "a call"
+    figures = f"spent {account.spent}, held {account.held}, limit {account.limit or 'none'}"
+    if account.scope.token_limit is not None:
+        figures += (
+            f"; tokens: needed {hold.tokens}, spent {account.tokens_spent}, held {account.tokens_held}, "
+            f"limit {account.scope.token_limit}"
+        )
+    if decision.verdict is Verdict.WAIT:
+        hint = 'calls in flight hold the rest: try again later, or use on_exceed="wait"'
+    else:
+        hint = "raise the limit with a top-up, or lower max_output_tokens"
+    return BudgetExceededError(
+        f"{call} needs up to {needed}, which does not fit budget {account.scope.name!r} ({figures})",
+        scope=account.scope.name,
+        limit=account.limit,
+        spent=account.spent,
+        held=account.held,
+        needed=needed,
+        model=hold.model,
+        decision=decision,
+        hint=hint,
+    )

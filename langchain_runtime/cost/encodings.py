@@ -1,0 +1,92 @@
+"""tiktoken's encodings without the network where possible.
+
+tiktoken downloads its rank files on first use. The extra ``[offline]`` (bpe-openai) carries the same files: they are
+read first, then tiktoken's own cache, then the download gets a few seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import tiktoken
+
+_DOWNLOAD_SECONDS: Final = 5.0
+
+_CL100K: Final = re.compile(r"^(gpt-4(?!o|\.|-?5)|gpt-3\.5|text-embedding)")
+"""OpenAI's models before GPT-4o; all since use o200k_base (tiktoken/model.py), and so does our guess for others."""
+
+
+class TokenizerUnavailableWarning(UserWarning):
+    """tiktoken's rank files are not installed, not cached, and could not be downloaded: tokens are estimated by size."""
+
+
+def encoding_name(model: str | None) -> str:
+    """The encoding that counts for ``model``."""
+    name = (model or "").rpartition(":")[2]
+    return "cl100k_base" if _CL100K.match(name) else "o200k_base"
+
+
+@cache
+def load_encoding(name: str) -> tiktoken.Encoding | None:
+    """The encoding, or None with one warning when it cannot be had; asked once per process."""
+    encoding = _offline(name) or _downloaded(name)
+    if encoding is None:
+        warnings.warn(
+            f"tiktoken's {name} is not available offline and could not be downloaded within {_DOWNLOAD_SECONDS:.0f} s; "
+            'tokens are estimated from bytes. Install "langchain-runtime-layer[offline]" for exact counts.',
+            TokenizerUnavailableWarning,
+            stacklevel=2,
+        )
+    return encoding
+
+
+def _offline(name: str) -> tiktoken.Encoding | None:
+    try:
+        ranks = files("bpe_openai") / "data" / f"{name}.tiktoken.gz"
+    except ModuleNotFoundError:
+        return None
+    if not ranks.is_file():
+        return None
+    return _encoding(name, lambda _url, **_check: _read_ranks(ranks))
+
+
+def _read_ranks(ranks: Any) -> dict[bytes, int]:
+    """A rank file: one token a line, base64, with its rank."""
+    lines = gzip.decompress(ranks.read_bytes()).splitlines()
+    return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines if line)}
+
+
+def _encoding(name: str, load: Callable[..., dict[bytes, int]]) -> tiktoken.Encoding:
+    """Build tiktoken's own encoding with ranks from elsewhere: pattern and special tokens stay tiktoken's."""
+    import tiktoken  # noqa: PLC0415 - only where tokens are counted
+    from tiktoken_ext import openai_public  # noqa: PLC0415 - as above
+
+    constructor = getattr(openai_public, name)
+    rebound = type(constructor)(constructor.__code__, {**constructor.__globals__, "load_tiktoken_bpe": load})
+    return tiktoken.Encoding(**rebound())
+
+
+def _downloaded(name: str) -> tiktoken.Encoding | None:
+    import tiktoken  # noqa: PLC0415 - only where tokens are counted
+
+    found: list[tiktoken.Encoding] = []
+
+    def fetch() -> None:
+        try:
+            found.append(tiktoken.get_encoding(name))
+        except Exception:  # noqa: BLE001 - whatever the network says, the answer is that there is none
+            return
+
+    thread = threading.Thread(target=fetch, name="tiktoken-download", daemon=True)
+    thread.start()
+    thread.join(_DOWNLOAD_SECONDS)
+    return found[0] if found else None

@@ -1,0 +1,133 @@
+"""Models, their windows and their list prices: genai-prices, and above it what the user says."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from langchain_runtime.contracts.errors import UnknownModelError
+from langchain_runtime.contracts.pricing import ModelInfo, RateCard
+from langchain_runtime.cost.price_overlay import Overlay, load_overlay
+
+ROLES: Final = {
+    "flagship": "anthropic:claude-opus-4-5",
+    "balanced": "anthropic:claude-sonnet-4-5",
+    "fast": "anthropic:claude-haiku-4-5",
+}
+"""What each role means until somebody says otherwise."""
+
+PROVIDERS: Final = {
+    "amazon_bedrock": "aws",
+    "anthropic_bedrock": "aws",
+    "azure_ai": "azure",
+    "azure_openai": "azure",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "google_anthropic_vertex": "google",
+    "google_genai": "google",
+    "google_vertexai": "google",
+    "mistralai": "mistral",
+    "moonshot": "moonshotai",
+    "xai": "x-ai",
+}
+"""genai-prices' name of a provider by LangChain's, where they differ (``init_chat_model`` and ``ls_provider``)."""
+
+LOCAL: Final = "extractive"
+_FREE = RateCard(input=0, output=0, cache_read=0, cache_write=0)
+
+# OpenAI's o-series and GPT-5 and later reason before they answer unless told otherwise, as models do that say so in
+# their name (providers' model pages, November 2026).
+_REASONS = re.compile(r"^(o\d|gpt-[5-9])|thinking|reason")
+
+
+class ModelCatalog:
+    """Knows models and their prices; lookups are cached and thread-safe.
+
+    Args:
+        overlay: The user's own prices and models, which win: a YAML file or a mapping; None for none.
+    """
+
+    def __init__(self, overlay: str | Path | Mapping[str, Any] | None = None) -> None:
+        self._overlay: Overlay = load_overlay(overlay)
+        self._roles = dict(ROLES)
+        self._lock = threading.Lock()
+        self._known: dict[str, ModelInfo] = {}
+
+    def get(self, model: str) -> ModelInfo:
+        """The model behind ``provider:name``, a bare name or a role.
+
+        Raises:
+            UnknownModelError: There is none; the hint names the nearest.
+        """
+        known = self._known.get(model)
+        if known is None:
+            known = self._look_up(self._roles.get(model, model))
+            with self._lock:
+                self._known[model] = known
+        return known
+
+    def by_role(self, role: str) -> ModelInfo:
+        """The model of a role: ``flagship``, ``balanced``, ``fast``, or one that was set.
+
+        Raises:
+            UnknownModelError: There is no such role.
+        """
+        if role not in self._roles:
+            raise UnknownModelError(f"no role {role!r}", model=role, hint=f"roles: {', '.join(sorted(self._roles))}")
+        return self.get(self._roles[role])
+
+    def set_role(self, role: str, model: str) -> None:
+        """Let ``role`` mean ``model``.
+
+        Raises:
+            UnknownModelError: There is no such model; the role keeps its meaning.
+        """
+        self.get(model)
+        with self._lock:
+            self._roles[role] = model
+            self._known.pop(role, None)
+
+    def names(self) -> list[str]:
+        """Every model by its ``provider:name``, sorted."""
+        from langchain_runtime.cost.price_table import all_names  # noqa: PLC0415 - genai-prices takes 150 ms to import
+
+        return sorted({LOCAL, *self._overlay.models, *all_names()})
+
+    def _look_up(self, model: str) -> ModelInfo:
+        overlaid = self._overlay.find(model)
+        if overlaid is not None and overlaid.rates is not None:
+            return overlaid
+        if model.partition(":")[0] == LOCAL:
+            return ModelInfo(id=LOCAL, rates=_FREE, source="runs on this machine")
+        listed = self._listed(model)
+        if overlaid is not None:
+            given = overlaid.model_dump(exclude_unset=True, exclude={"id", "rates"})
+            return overlaid if listed is None else listed.model_copy(update=given)
+        if listed is None:
+            raise self._unknown(model)
+        return listed
+
+    def _listed(self, model: str) -> ModelInfo | None:
+        from langchain_runtime.cost.price_table import find_price  # noqa: PLC0415 - as above
+
+        provider, separator, name = model.partition(":")
+        found = find_price(name, PROVIDERS.get(provider, provider)) if separator else find_price(model, None)
+        if found is None:
+            return None
+        return found.model_copy(update={"reasoning": _REASONS.search(name or model) is not None})
+
+    def _unknown(self, model: str) -> UnknownModelError:
+        nearest = difflib.get_close_matches(model, self.names(), n=3)
+        hint = f"nearest: {', '.join(nearest)}" if nearest else "add it to a catalogue overlay"
+        return UnknownModelError(f"no model {model!r} in the catalogue", model=model, hint=hint)
+
+
+@functools.cache
+def default_catalog() -> ModelCatalog:
+    """The process's catalogue of built-in list prices."""
+    return ModelCatalog()

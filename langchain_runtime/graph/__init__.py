@@ -1,0 +1,7 @@
+"""The LangGraph face: describe a DAG with ``RunGraph``, run it as a graph with ``CompiledRunGraph``."""
+
+from langchain_runtime.graph.compiled import CompiledRunGraph
+from langchain_runtime.graph.plan import PlannedTask, RunPlan
+from langchain_runtime.graph.run_graph import RunGraph
+
+__all__ = ["CompiledRunGraph", "PlannedTask", "RunGraph", "RunPlan"]

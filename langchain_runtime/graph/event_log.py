@@ -1,0 +1,63 @@
+"""Every lifecycle event goes two ways: to the graph's ``custom`` stream at once, to the run's journal in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+from langchain_runtime.contracts.events import LifecycleEvent
+from langchain_runtime.contracts.protocols import Ledger
+
+_FLUSH_SECONDS = 0.2
+"""How far the journal may lag behind: a live view still feels live, and a run of short tasks writes few transactions."""
+
+
+class EventLog:
+    """Collects the events of one run; ``emit`` may be called from any thread.
+
+    Args:
+        ledger: Keeps the journal.
+        write: The graph's stream writer.
+    """
+
+    def __init__(self, ledger: Ledger, write: Callable[[Any], None]) -> None:
+        self._ledger = ledger
+        self._write = write
+        self._loop = asyncio.get_running_loop()
+        # LangGraph's writer reads its config from the context: always the driver's, whoever emits. Callbacks of the
+        # loop run one after the other, so one context object can serve them all.
+        self._context = contextvars.copy_context()
+        self._buffer: list[LifecycleEvent] = []
+        self._flusher = asyncio.create_task(self._flush_regularly())
+
+    def emit(self, event: LifecycleEvent) -> None:
+        """Publish an event."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._publish, event, context=self._context)
+
+    def stream(self, value: Any) -> None:
+        """Write a value of a body's own to the stream; it does not enter the journal."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._write, value, context=self._context)
+
+    async def close(self) -> None:
+        """Publish what is under way and write the rest of the journal."""
+        await asyncio.sleep(0)  # callbacks that were scheduled before this one
+        self._flusher.cancel()
+        await self._flush()
+
+    def _publish(self, event: LifecycleEvent) -> None:
+        self._buffer.append(event)
+        self._write(event.model_dump(mode="json"))
+
+    async def _flush_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        batch, self._buffer = self._buffer, []
+        if batch:
+            await asyncio.shield(self._ledger.aappend_events(batch))

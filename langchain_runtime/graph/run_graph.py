@@ -1,0 +1,247 @@
+"""The builder: tasks one by one or from a run file, then ``compile``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable
+from langgraph.cache.base import BaseCache
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.store.base import BaseStore
+from langgraph.store.memory import InMemoryStore
+from pydantic import JsonValue, ValidationError
+
+from langchain_runtime.adapters.providers import model_id
+from langchain_runtime.backends import as_body
+from langchain_runtime.context import MemoryManager
+from langchain_runtime.contracts.budget import Budget
+from langchain_runtime.contracts.context import ContextPolicy
+from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
+from langchain_runtime.contracts.identifiers import check_task_id
+from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.run import Condition, Dependency, ForEach, RetrySpec, RunPolicy, TaskSpec
+from langchain_runtime.contracts.run_file import RunFile
+from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator, default_catalog
+from langchain_runtime.graph.compiled import CompiledRunGraph
+from langchain_runtime.graph.run_file_reader import read_run_file
+from langchain_runtime.graph.services import Services
+from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
+from langchain_runtime.ledgers import InMemoryLedger
+
+
+class RunGraph:
+    """Describes a DAG of tasks; ``compile`` makes it a LangGraph graph.
+
+    >>> graph = RunGraph(model="extractive")
+    >>> _ = graph.add_task("facts", prompt="Question: what barks? Dogs bark at night and guard the house well.")
+    >>> _ = graph.add_task("count", lambda inputs: len(inputs["facts"]), deps=["facts"])
+    >>> graph.compile().invoke({"inputs": {}})["run"].state.value
+    'completed'
+
+    Args:
+        policy: How runs are carried out; None for the defaults (no budget limit).
+        model: For prompts that name none: ``"provider:name"`` or a chat model.
+        name: For people and traces.
+        inputs: Default values of the run's inputs.
+    """
+
+    def __init__(
+        self,
+        policy: RunPolicy | None = None,
+        *,
+        model: str | BaseChatModel | None = None,
+        name: str | None = None,
+        inputs: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        self._policy = policy or RunPolicy()
+        self._model = model
+        self._name = name or "RunGraph"
+        self._inputs = dict(inputs or {})
+        self._definitions: dict[str, TaskDefinition] = {}
+
+    def add_task(
+        self,
+        id: str,  # noqa: A002 - the word of the run file
+        body: Any = None,
+        *,
+        prompt: str | None = None,
+        deps: Sequence[str | Dependency] | Mapping[str, str] = (),
+        model: str | BaseChatModel | None = None,
+        tier: int | None = None,
+        priority: int = 0,
+        max_output_tokens: int | None = None,
+        expected_seconds: float | None = None,
+        timeout_ms: int | None = None,
+        retry: RetrySpec | None = None,
+        context: ContextPolicy | None = None,
+        for_each: ForEach | None = None,
+        when: Condition | None = None,
+        response_format: Any = None,
+        tools: Sequence[Any] = (),
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> Self:
+        """Add a task.
+
+        Args:
+            id: Unique in the graph.
+            body: A Runnable, or ``fn(inputs)`` or ``fn(inputs, runtime)``, sync or async; None for a prompt.
+            prompt: f-string template; its variables are run inputs, dependency ids and aliases. Dependencies that it
+                does not name still reach the model, as messages before it.
+            deps: Ids of the tasks to wait for, or alias -> ``task`` or ``task.output``.
+            model: Overrides the graph's.
+            tier: Not available in this version.
+            priority: Larger starts earlier among equals on the critical path.
+            max_output_tokens: Cap on the reply.
+            expected_seconds: Expected duration, for the critical path.
+            timeout_ms: For one attempt.
+            retry: Overrides the policy's.
+            context: Overrides the policy's.
+            for_each: Not available in this version.
+            when: Run only if it holds; else the task and what depends on it is skipped.
+            response_format: JSON Schema or pydantic class of a structured reply; the output is then a JSON object.
+            tools: LangChain tools; the prompt is then answered by an agent's loop.
+            metadata: Notes of your own.
+
+        Raises:
+            InvalidDAGError: The id is taken.
+            InvalidInputError: The id or a value is invalid.
+        """
+        if id in self._definitions:
+            raise InvalidDAGError(f"task id {id!r} occurs twice", hint="give each task an id of its own")
+        if body is not None and prompt is not None:
+            raise InvalidInputError(f"task {id!r} has both a prompt and a body", hint="keep one of them")
+        try:
+            spec = TaskSpec(
+                id=check_task_id(id),
+                prompt=prompt,
+                deps=deps,  # type: ignore[arg-type]  # a validator reads the short forms
+                tier=tier,
+                priority=priority,
+                max_output_tokens=max_output_tokens,
+                expected_seconds=expected_seconds,
+                timeout_ms=timeout_ms,
+                retry=retry,
+                context=context,
+                for_each=for_each,
+                when=when,
+                response_format=response_format if isinstance(response_format, dict) else None,
+                metadata=dict(metadata or {}),
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(step) for step in first["loc"])
+            raise InvalidInputError(f"task {id!r}: {place}: {first['msg']}") from error
+        self._define(spec, body=body, model=model, response_format=response_format, tools=tuple(tools))
+        return self
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, allow_code: bool = False) -> Self:
+        """Read a run file, YAML or JSON.
+
+        Args:
+            path: The file.
+            allow_code: Whether tasks may name Python code (``run: module:attr``), which is then imported.
+
+        Raises:
+            InputError: The file cannot be read or does not describe a valid graph.
+        """
+        return cls.from_run_file(read_run_file(Path(path)), allow_code=allow_code)
+
+    @classmethod
+    def from_run_file(cls, run_file: RunFile, *, allow_code: bool = False) -> Self:
+        """Take over what a run file describes; see ``from_file``."""
+        graph = cls(run_file.policy, model=run_file.model, name=run_file.name, inputs=run_file.inputs)
+        for spec in run_file.tasks:
+            if (spec.run or spec.tools) and not allow_code:
+                raise InvalidInputError(
+                    f"task {spec.id!r} names Python code to run: {spec.run or spec.tools[0]!r}",
+                    hint="pass --allow-code (allow_code=True) if you trust the file",
+                )
+            body = _imported(spec.run, spec.id) if spec.run else None
+            tools = tuple(_imported(tool, spec.id) for tool in spec.tools)
+            graph._define(spec, body=body, model=spec.model, response_format=spec.response_format, tools=tools)  # noqa: SLF001 - our own
+        return graph
+
+    def compile(
+        self,
+        *,
+        checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
+        store: BaseStore | None = None,
+        cache: BaseCache[Any] | None = None,
+        ledger: Ledger | None = None,
+        budgets: Sequence[Budget] = (),
+        catalog: ModelCatalog | None = None,
+        price_as: Mapping[str, str] | None = None,
+        models: Mapping[str, BaseChatModel] | None = None,
+        raise_on_failure: bool = True,
+        mode: Literal["dataflow"] = "dataflow",
+    ) -> CompiledRunGraph:
+        """Check the whole graph and make it runnable.
+
+        Args:
+            checkpointer: LangGraph's; needed to resume. An async run wants an async saver, a sync run a sync one.
+            store: LangGraph's, for the run's memory and for what leaves a view; None keeps them in memory.
+            cache: LangGraph's.
+            ledger: Books and journal; needed to resume in another process. None keeps them in memory.
+            budgets: Scopes that every run charges besides its own ``run:<id>``.
+            catalog: Models and prices; None for the built-in list prices.
+            price_as: Model to take the list price of, by model, for models that have none.
+            models: Chat models to use instead of opening them by name.
+            raise_on_failure: Whether a failed or aborted run raises; else its state tells.
+            mode: ``dataflow`` starts each task as soon as its dependencies are done.
+
+        Raises:
+            InputError: The graph cannot be run as described; nothing was started.
+        """
+        if mode != "dataflow":
+            raise InvalidInputError(f"mode {mode!r} is not available in this version", hint='use mode="dataflow"')
+        spec = GraphSpec.checked(
+            name=self._name,
+            policy=self._policy,
+            definitions=list(self._definitions.values()),
+            inputs=self._inputs,
+        )
+        store = store or InMemoryStore()
+        catalog = catalog or default_catalog()
+        services = Services(
+            ledger=ledger or InMemoryLedger(),
+            store=store,
+            memory=MemoryManager(store),
+            catalog=catalog,
+            estimator=TokenEstimator(),
+            calculator=CostCalculator(catalog),
+            budgets=tuple(budgets),
+            price_as=dict(price_as or {}),
+            models=dict(models or {}),
+        )
+        return CompiledRunGraph.of(
+            spec, services, checkpointer=checkpointer, cache=cache, raise_on_failure=raise_on_failure
+        )
+
+    def _define(self, spec: TaskSpec, *, body: Any, model: Any, response_format: Any, tools: tuple[Any, ...]) -> None:
+        chosen = model if model is not None else self._model
+        is_object = isinstance(chosen, BaseChatModel)
+        self._definitions[spec.id] = TaskDefinition(
+            spec=spec,
+            body=None if body is None else as_body(body),
+            model=None if spec.prompt is None or chosen is None else model_id(chosen, {}) if is_object else chosen,
+            chat_model=chosen if is_object else None,
+            response_format=response_format,
+            tools=tools,
+        )
+
+
+def _imported(reference: str, task_id: str) -> Runnable[Any, Any] | Any:
+    module, separator, attribute = reference.partition(":")
+    try:
+        if not (module and separator and attribute):
+            raise ImportError("it is not of the form module:attr")
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInputError(
+            f"task {task_id!r}: cannot import {reference!r}: {error}", hint="write module:attr of something importable"
+        ) from error

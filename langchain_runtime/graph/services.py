@@ -1,0 +1,93 @@
+"""What a compiled graph works with; made once at ``compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from langchain_core.language_models import BaseChatModel
+from langgraph.store.base import BaseStore
+
+from langchain_runtime.context import MemoryManager
+from langchain_runtime.contracts.budget import Budget
+from langchain_runtime.contracts.errors import CurrencyMismatchError, UnknownModelError, UnpricedModelError
+from langchain_runtime.contracts.pricing import ModelInfo
+from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.run import RunPolicy
+from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator
+
+
+@dataclass(frozen=True)
+class Services:
+    """Components shared by all runs of a compiled graph.
+
+    Attributes:
+        ledger: The books and the journal.
+        store: Holds the run's memory and what was evicted from views.
+        memory: The run's memory.
+        catalog: Models and prices.
+        estimator: Counts tokens.
+        calculator: Prices calls.
+        budgets: Charged by every run, besides its own.
+        price_as: Model to take the list price of, by model; for models without a price.
+        models: Chat models to use instead of opening them by name.
+    """
+
+    ledger: Ledger
+    store: BaseStore
+    memory: MemoryManager
+    catalog: ModelCatalog
+    estimator: TokenEstimator
+    calculator: CostCalculator
+    budgets: tuple[Budget, ...]
+    price_as: Mapping[str, str]
+    models: Mapping[str, BaseChatModel]
+
+    def priced_as(self, model: str) -> str:
+        """The model whose list price counts for ``model``."""
+        return self.price_as.get(model, model)
+
+    def info(self, model: str) -> ModelInfo | None:
+        """What is known of the model behind a price; None if nothing is."""
+        try:
+            return self.catalog.get(self.priced_as(model))
+        except UnknownModelError:
+            return None
+
+    def check_prices(self, models: Sequence[str], budgets: Sequence[Budget]) -> None:
+        """Check that every model can be charged to every limited budget.
+
+        Raises:
+            UnknownModelError: The catalogue does not know a model.
+            UnpricedModelError: It knows no price for it.
+            CurrencyMismatchError: A price is in another currency than a limit.
+        """
+        limited = [budget for budget in budgets if budget.limit is not None]
+        for model in models if limited else ():
+            info = self.catalog.get(self.priced_as(model))
+            if info.rates is None:
+                raise UnpricedModelError(
+                    f"no price is known for {model!r}, so a budget cannot hold it",
+                    model=model,
+                    hint="give its price in a catalogue overlay, name a model to price it as, or run without a limit",
+                )
+            for budget in limited:
+                if budget.currency != info.currency:
+                    raise CurrencyMismatchError(
+                        f"the budget {budget.scope!r} is in {budget.currency}, the price of {model!r} in {info.currency}",
+                        expected=budget.currency,
+                        actual=info.currency,
+                        hint=f"give the budget in {info.currency}, or a price in {budget.currency} in an overlay",
+                    )
+
+
+def run_budget(run_id: str, policy: RunPolicy) -> Budget:
+    """The budget of one run: its policy's limits under the scope ``run:<id>``."""
+    return Budget(
+        policy.budget_limit,
+        scope=f"run:{run_id}",
+        token_limit=policy.token_limit,
+        on_exceed=policy.on_exceed,
+        wait_timeout=None if policy.wait_timeout_ms is None else policy.wait_timeout_ms / 1000,
+        min_output_tokens=policy.min_output_tokens,
+    )

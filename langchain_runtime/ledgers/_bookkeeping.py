@@ -1,0 +1,272 @@
+"""What each method of a ledger does, step by step, whatever the store: written once over ``Books``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from langchain_runtime.contracts.budget import (
+    Balance,
+    Decision,
+    Hold,
+    Reservation,
+    ReservationState,
+    Scope,
+    Settlement,
+    Verdict,
+)
+from langchain_runtime.contracts.errors import BudgetNotSetError, InvalidInputError
+from langchain_runtime.contracts.events import LifecycleEvent, parse_event
+from langchain_runtime.contracts.run import TaskOutcome, TaskState
+from langchain_runtime.ledgers import _limits, _rules
+from langchain_runtime.ledgers._books import SWEEP_LIMIT, Books, accounts_of
+from langchain_runtime.ledgers._rules import LIVE, Account, Answer, Entry
+from langchain_runtime.ledgers._twins import AsyncTwins
+
+_ADMITTED = Answer(Verdict.ADMIT, None)
+
+
+class Bookkeeper(AsyncTwins):
+    """A ledger over transactions of a store.
+
+    Where the contract leaves a choice:
+
+    - An id names one paid call. Reserving again with an id that is still live returns the same reservation, if the
+      hold is the same; an ended id, or another hold under it, raises ``InvalidInputError``.
+    - Money that was spent is never lost: settling a released reservation (its lease ran out, but the provider
+      answered) charges it, even above the limit, and counts it in ``overdrawn_nano``.
+    - A second settlement moves no money; a reply or outcome it carries is kept where there was none.
+    - Releasing an unknown id is a no-op, settling one raises ``InvalidInputError``.
+    - Top-up keys are a scope's own.
+    """
+
+    @abstractmethod
+    def _write(self) -> Books:
+        """A transaction that may change the books; nobody else changes them meanwhile."""
+
+    @abstractmethod
+    def _read(self) -> Books:
+        """A transaction that only looks."""
+
+    # --- budgets -----------------------------------------------------------------------------------------------------
+
+    def open_scope(self, scope: Scope) -> Balance:
+        """Create the scope, or check that it is the same as the one that exists; see ``Ledger.open_scope``."""
+        if scope.limit_nano is not None:
+            _limits.check_amount("a limit", scope.limit_nano, smallest=1)
+        with self._read() as books:
+            account = books.account(scope.name)
+        if account is None:
+            with self._write() as books:
+                account = books.account(scope.name)
+                if account is None:
+                    books.open_account(Account.opened(scope))
+        if account is not None:
+            _limits.check_same(account, scope)
+        return self.balance(scope.name)
+
+    def set_limit(self, name: str, limit_nano: int | None) -> Balance:
+        """Change the limit of an open scope; see ``Ledger.set_limit``."""
+        with self._write() as books:
+            account = _open_account(books, name)
+            _limits.set_limit(account, limit_nano)
+            books.save_limits(account)
+            return account.balance()
+
+    def top_up(self, name: str, nano: int, *, key: str) -> Balance:
+        """Raise the limit by ``nano`` once for each ``key``; see ``Ledger.top_up``.
+
+        Raises:
+            BudgetNotSetError: There is no such scope.
+            InvalidInputError: The scope has no limit, or the amount is not positive.
+        """
+        with self._write() as books:
+            account = _open_account(books, name)
+            if not books.has_top_up(name, key):
+                _limits.top_up(account, nano)
+                books.add_top_up(name, key, nano)
+                books.save_limits(account)
+            return account.balance()
+
+    def balance(self, name: str) -> Balance:
+        """The account now, after abandoned holds were ended; see ``Ledger.balance``."""
+        self._sweep_all()
+        with self._read() as books:
+            return _open_account(books, name).balance()
+
+    def balances(self, prefix: str = "") -> list[Balance]:
+        """All accounts whose name starts with ``prefix``, by name, after abandoned holds were ended."""
+        self._sweep_all()
+        with self._read() as books:
+            return [account.balance() for account in books.accounts_from(prefix)]
+
+    def _sweep_all(self) -> None:
+        with self._read() as books:
+            stale = bool(books.expired())
+        while stale:
+            with self._write() as books:
+                stale = _sweep(books) == SWEEP_LIMIT
+
+    # --- reservations ------------------------------------------------------------------------------------------------
+
+    def reserve(self, hold: Hold) -> Decision:
+        """Hold the worst case in all scopes or in none; see ``Ledger.reserve``.
+
+        On admission the decision's free figures are what is left beside the hold.
+
+        Raises:
+            BudgetNotSetError: A scope was not opened.
+            CurrencyMismatchError: A scope is in another currency.
+            InvalidInputError: The id's reservation has ended or was made for another hold, or an amount is too large.
+        """
+        _limits.check_amount("a hold", hold.nano)
+        _limits.check_amount("the tokens of a hold", hold.tokens)
+        with self._write() as books:
+            _sweep(books)
+            accounts = [_open_account(books, name) for name in hold.scopes]
+            entry = books.entry(hold.id)
+            if entry is not None:
+                _rules.check_repeat(entry, hold, books.now)
+                return _decision(_ADMITTED, entry, accounts)
+            answer = _rules.decide(accounts, hold)
+            if answer.verdict is not Verdict.ADMIT and not hold.unchecked:
+                return _decision(answer, None, accounts)
+            entry = Entry.of(hold, books.now)
+            _rules.take(accounts, hold)
+            books.add_entry(entry)
+            books.save_figures(accounts)
+            return _decision(_ADMITTED, entry, accounts)
+
+    def mark_sent(self, reservation_id: str, lease: int) -> None:
+        """Fence: from here on the provider may bill; renews the lease. See ``Ledger.mark_sent``."""
+        with self._write() as books:
+            entry = _rules.check_sendable(books.entry(reservation_id), reservation_id, lease, books.now)
+            entry.state = ReservationState.SENT
+            entry.expires_at = max(entry.expires_at, books.now + entry.hold.lease_seconds)
+            books.save_entry(entry)
+
+    def settle(self, settlement: Settlement, *, outcome: TaskOutcome | None = None, run_id: str | None = None) -> int:
+        """End a call at what it cost and return that (nano units); see ``Ledger.settle``.
+
+        Raises:
+            InvalidInputError: The reservation is unknown, the price is too large, or an outcome came without its run.
+        """
+        if outcome is not None and run_id is None:
+            raise InvalidInputError(
+                f"the outcome of task {outcome.task!r} needs the id of its run", hint="pass run_id="
+            )
+        if settlement.nano is not None:
+            _limits.check_amount("a price", settlement.nano)
+        encoded = "" if outcome is None else outcome.model_dump_json()
+        with self._write() as books:
+            entry = books.entry(settlement.reservation_id)
+            if entry is None:
+                raise InvalidInputError(
+                    f"reservation {settlement.reservation_id!r} is not in this ledger", hint="reserve before you settle"
+                )
+            if entry.state is not ReservationState.SETTLED:
+                accounts = accounts_of(books, entry.hold)
+                charges = _rules.settle(entry, accounts, settlement, books.now)
+                books.save_entry(entry)
+                books.save_figures(accounts, charges)
+            if settlement.reply_key is not None and settlement.reply is not None:
+                books.add_reply(settlement.reply_key, settlement.reply)
+            if outcome is not None and run_id is not None:
+                books.save_outcome(run_id, outcome.task, encoded, completed=outcome.state is TaskState.COMPLETED)
+            assert entry.charged is not None
+            return entry.charged
+
+    def release(self, reservation_id: str) -> None:
+        """Give the hold back; no-op once ended or when unknown. See ``Ledger.release``."""
+        with self._write() as books:
+            entry = books.entry(reservation_id)
+            if entry is not None and entry.state in LIVE:
+                accounts = accounts_of(books, entry.hold)
+                _rules.release(entry, accounts, books.now)
+                books.save_entry(entry)
+                books.save_figures(accounts)
+
+    def renew(self, holder: str, lease_seconds: float) -> int:
+        """Extend all leases of ``holder`` that have not run out; returns how many."""
+        with self._write() as books:
+            return books.renew(holder, books.now + lease_seconds)
+
+    def reservation(self, reservation_id: str) -> Reservation | None:
+        """One reservation; None if unknown."""
+        with self._read() as books:
+            entry = books.entry(reservation_id)
+            return None if entry is None else entry.reservation()
+
+    def reservations(self, run_id: str) -> list[Reservation]:
+        """All reservations of a run, oldest first."""
+        with self._read() as books:
+            return [entry.reservation() for entry in books.entries(run_id)]
+
+    # --- journal -----------------------------------------------------------------------------------------------------
+
+    def replay(self, reply_key: str) -> bytes | None:
+        """The reply of a settled call; None if there is none."""
+        with self._read() as books:
+            return books.reply(reply_key)
+
+    def record_outcome(self, run_id: str, outcome: TaskOutcome) -> None:
+        """Keep how a task ended; see ``Ledger.record_outcome``."""
+        encoded = outcome.model_dump_json()
+        with self._write() as books:
+            books.save_outcome(run_id, outcome.task, encoded, completed=outcome.state is TaskState.COMPLETED)
+
+    def outcome(self, run_id: str, task_id: str) -> TaskOutcome | None:
+        """How a task ended; None if it has not."""
+        with self._read() as books:
+            found = books.outcomes(run_id, task_id)
+        return TaskOutcome.model_validate_json(found[0][1]) if found else None
+
+    def outcomes(self, run_id: str) -> dict[str, TaskOutcome]:
+        """How each ended task of a run ended, in the order they were first recorded."""
+        with self._read() as books:
+            found = books.outcomes(run_id)
+        return {task_id: TaskOutcome.model_validate_json(outcome) for task_id, outcome in found}
+
+    def append_events(self, events: Sequence[LifecycleEvent]) -> None:
+        """Add to the journal of each event's run."""
+        if events:
+            rows = [(event.run_id, event.model_dump_json()) for event in events]
+            with self._write() as books:
+                books.add_events(rows)
+
+    def events(self, run_id: str, *, after: int = 0) -> list[tuple[int, LifecycleEvent]]:
+        """The run's journal behind position ``after``, with positions; see ``Ledger.events``."""
+        with self._read() as books:
+            found = books.events(run_id, after)
+        return [(position, parse_event(event)) for position, event in found]
+
+
+def _open_account(books: Books, name: str) -> Account:
+    account = books.account(name)
+    if account is None:
+        raise BudgetNotSetError(
+            f"scope {name!r} has no budget in this ledger", scope=name, hint="open it first with ledger.open_scope(...)"
+        )
+    return account
+
+
+def _sweep(books: Books) -> int:
+    """End abandoned holds; returns how many."""
+    expired = books.expired()
+    for entry in expired:
+        accounts = accounts_of(books, entry.hold)
+        charges = _rules.expire(entry, accounts, books.now)
+        books.save_entry(entry)
+        books.save_figures(accounts, charges)
+    return len(expired)
+
+
+def _decision(answer: Answer, entry: Entry | None, accounts: Sequence[Account]) -> Decision:
+    free_nano, free_tokens = _rules.free(accounts)
+    return Decision(
+        verdict=answer.verdict,
+        reservation=None if entry is None else entry.reservation(),
+        refused_by=None if answer.refused is None else answer.refused.balance(),
+        free_nano=free_nano,
+        free_tokens=free_tokens,
+    )

@@ -1,0 +1,126 @@
+"""A SQLite file as a store of books: the connection, and what its errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from langchain_runtime.contracts.errors import LedgerUnavailableError
+from langchain_runtime.ledgers._sqlite_schema import migrate
+
+_RETRY_SECONDS = 0.005
+
+_inherited: Final[list[sqlite3.Connection]] = []
+# Connections that a forked child got from its parent. SQLite forbids to use or to close them there, so they are kept
+# from the garbage collector.
+
+_CAUSES: Final = {
+    sqlite3.SQLITE_BUSY: ("is locked by another process", "raise busy_timeout, or end the process that holds it"),
+    sqlite3.SQLITE_LOCKED: ("is locked by another process", "raise busy_timeout, or end the process that holds it"),
+    sqlite3.SQLITE_READONLY: ("is read-only", "make the file and its folder writable"),
+    sqlite3.SQLITE_PERM: ("is not accessible", "make the file and its folder writable"),
+    sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", "free some space; nothing was lost"),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that its folder exists and is writable"),
+    sqlite3.SQLITE_CORRUPT: ("is damaged", "restore it from a backup, or move it away to start with empty books"),
+    sqlite3.SQLITE_NOTADB: ("is not a database", "give the ledger a file of its own"),
+    sqlite3.SQLITE_IOERR: ("cannot be read or written", "check the disk; a network file system cannot hold a ledger"),
+}
+
+
+class SqliteStore:
+    """One connection, opened at first use, and the lock that gives it to one thread at a time.
+
+    Attributes:
+        path: Absolute path of the file.
+        busy_timeout: Seconds to wait for other processes.
+        clock: Seconds since the epoch.
+        lock: Held during a transaction. Re-entrant only to notice re-entry, see ``SqliteBooks``.
+    """
+
+    def __init__(self, path: Path, busy_timeout: float, clock: Callable[[], float]) -> None:
+        self.path = path
+        self.busy_timeout = busy_timeout
+        self.clock = clock
+        self.lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+
+    def connection(self) -> sqlite3.Connection:
+        """The open connection.
+
+        Raises:
+            LedgerUnavailableError: The file was removed or replaced since it was opened, or is no ledger.
+            sqlite3.Error: It cannot be opened.
+        """
+        if self._connection is None:
+            self._connection = self._connect()
+            self._file = self._identity()
+        elif self._file != self._identity():
+            # SQLite would go on with the unlinked file, and other processes with new, empty books.
+            self.close()
+            raise LedgerUnavailableError(
+                f"the ledger {self.path} was removed or replaced while it was in use",
+                hint="put the file back; budgets that are opened from now on go to a new one",
+            )
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        try:
+            self._use_write_ahead_log(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        # Switching to WAL does not honour the busy timeout when several processes open a new file at once.
+        deadline = time.monotonic() + self.busy_timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def after_fork(self) -> None:
+        """Start afresh in a forked child."""
+        self.lock = threading.RLock()
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
+
+    def unavailable(self, error: Exception) -> LedgerUnavailableError:
+        """What an error of the driver means, and what to do."""
+        code = getattr(error, "sqlite_errorcode", None)
+        cause, hint = _CAUSES.get(code & 0xFF if code is not None else -1, ("does not answer", "see the cause below"))
+        if isinstance(error, OverflowError):
+            cause, hint = "cannot hold sums this large", "open another scope, or use smaller amounts"
+        waited = f" (waited {self.busy_timeout:g} s)" if "locked" in cause else ""
+        return LedgerUnavailableError(
+            f"the ledger {self.path} {cause}{waited}: {error}; nothing was changed", hint=hint
+        )

@@ -1,0 +1,60 @@
+"""Which task runs when: dependencies, urgency, slots, retries and deadlines, decided without I/O or a clock.
+
+``ParallelExecutor`` turns events into actions; a driver elsewhere carries them out.
+"""
+
+from langchain_runtime.orchestration.dependency_resolver import DependencyResolver, topological_order
+from langchain_runtime.orchestration.executor_protocol import (
+    Abort,
+    Action,
+    Ask,
+    Begin,
+    BodyStopped,
+    Cancel,
+    Deferred,
+    Drain,
+    Ended,
+    Event,
+    Finish,
+    ModelPaused,
+    Skip,
+    Sleep,
+    Start,
+    Tick,
+    ToppedUp,
+)
+from langchain_runtime.orchestration.forecast import Attempt, Forecast, Span, simulate
+from langchain_runtime.orchestration.parallel_executor import DEFERRED_POLL_SECONDS, ParallelExecutor
+from langchain_runtime.orchestration.queue_manager import QueueManager
+from langchain_runtime.orchestration.scheduler import CriticalPath, Scheduler
+
+__all__ = [
+    "DEFERRED_POLL_SECONDS",
+    "Abort",
+    "Action",
+    "Ask",
+    "Attempt",
+    "Begin",
+    "BodyStopped",
+    "Cancel",
+    "CriticalPath",
+    "Deferred",
+    "DependencyResolver",
+    "Drain",
+    "Ended",
+    "Event",
+    "Finish",
+    "Forecast",
+    "ModelPaused",
+    "ParallelExecutor",
+    "QueueManager",
+    "Scheduler",
+    "Skip",
+    "Sleep",
+    "Span",
+    "Start",
+    "Tick",
+    "ToppedUp",
+    "simulate",
+    "topological_order",
+]

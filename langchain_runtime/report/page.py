@@ -1,0 +1,141 @@
+"""The run report as HTML: one self-contained fragment or file, without a script and without anything to load."""
+
+from __future__ import annotations
+
+from langchain_runtime.contracts.money import Cost
+from langchain_runtime.report.figures import RunFigures, share_of
+from langchain_runtime.report.formats import UNKNOWN, count, duration, money, plural, spent_of_limit
+from langchain_runtime.report.markup import Markup, join, tag
+from langchain_runtime.report.page_tables import (
+    compactions_section,
+    incidents_section,
+    models_section,
+    path_section,
+    results_section,
+    tasks_section,
+)
+from langchain_runtime.report.rows import states_in_words
+from langchain_runtime.report.style import PAGE_STYLE, STYLE
+from langchain_runtime.report.timeline import spending, timeline
+
+
+def render_page(figures: RunFigures) -> str:
+    """A whole HTML document."""
+    head = join(
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"run {figures.id}"),
+        tag("style", Markup(PAGE_STYLE)),
+    )
+    return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", render_fragment(figures)), lang="en") + "\n"
+
+
+def render_fragment(figures: RunFigures) -> Markup:
+    """The report as one element with its style, for notebooks."""
+    incidents = figures.incidents
+    return tag(
+        "div",
+        tag("style", Markup(STYLE)),
+        tag("h1", f"Run {figures.id}", tag("span", figures.state, class_=f"badge s-{figures.state}")),
+        _tiles(figures),
+        _budget(figures),
+        _timeline(figures),
+        _spending(figures),
+        incidents_section("Errors", incidents.errors),
+        incidents_section("Skipped", incidents.skips),
+        incidents_section("Retries", incidents.retries),
+        incidents_section("Warnings", incidents.warnings),
+        models_section(figures),
+        tasks_section(figures),
+        compactions_section(figures),
+        path_section(figures),
+        results_section(figures),
+        class_="lcr-report",
+    )
+
+
+def _tiles(figures: RunFigures) -> Markup:
+    tokens = figures.usage.tokens
+    paused = f", paused {duration(figures.paused)}" if figures.paused else ""
+    at_a_time = UNKNOWN if figures.speedup is None else f"{figures.speedup:.1f} at a time"
+    tiles = [
+        (f"{len(figures.tasks):,}", "tasks", states_in_words(task.state for task in figures.tasks)),
+        (duration(figures.duration), "time", f"first start to last end{paused}"),
+        (at_a_time, "parallel", f"{duration(figures.work)} of tasks"),
+        (money(figures.spent, complete=figures.complete), "spent", _of_limit(figures)),
+        (
+            count(tokens.total),
+            "tokens",
+            f"{count(tokens.input)} in ({count(tokens.cache_read)} cached), {count(tokens.output)} out",
+        ),
+    ]
+    return tag(
+        "div",
+        *(
+            tag("div", tag("span", title), tag("b", figure), tag("span", note), class_="tile")
+            for figure, title, note in tiles
+        ),
+        class_="tiles",
+    )
+
+
+def _of_limit(figures: RunFigures) -> str:
+    limit = "no limit" if figures.limit is None else f"of {money(figures.limit)}"
+    return limit if figures.complete else f"{limit}; + means at least: some calls have no known price"
+
+
+def _budget(figures: RunFigures) -> Markup | None:
+    if figures.limit is None or figures.share is None:
+        return None
+    forfeited = min(1.0, share_of(figures.forfeited, figures.limit) or 0.0)
+    spent = max(0.0, min(1.0, figures.share) - forfeited)
+    held = min(1.0 - spent - forfeited, share_of(figures.held, figures.limit) or 0.0)
+    parts = [("spent", spent), ("forfeited", forfeited), ("held", held)]
+    bar = [tag("i", class_=name, style=f"width:{100 * share:.2f}%") for name, share in parts if share > 0]
+    words = spent_of_limit(figures.spent, figures.limit, figures.share, complete=figures.complete)
+    return join(
+        tag("div", *bar, class_="bar", role="img", aria_label=f"spent {words}"),
+        tag("p", f"spent {words}, held {money(figures.held)}, forfeited {money(figures.forfeited)}", class_="dim"),
+    )
+
+
+def _timeline(figures: RunFigures) -> Markup | None:
+    chart = timeline(figures)
+    if chart is None:
+        return None
+    running, waiting = sum(step.seconds for step in figures.path), sum(step.waited for step in figures.path)
+    never = sum(task.began is None for task in figures.tasks)
+    legend = [
+        ("var(--crit)", f"critical path: {plural(len(figures.path), 'task')}, {duration(running)}"),
+        ("var(--task)", "other tasks"),
+    ]
+    if any(task.error for task in figures.tasks):
+        legend.append(("var(--bad)", "failed"))
+    if figures.clock.pauses:
+        legend.append(("var(--held)", f"paused {duration(figures.paused)}"))
+    notes = [f"of that path, {duration(waiting)} waiting (dashed)"] if waiting else []
+    notes += [f"{plural(never, 'task')} never started"] if never else []
+    return tag(
+        "section",
+        tag("h2", "Timeline"),
+        chart,
+        tag(
+            "div",
+            *(tag("span", tag("i", style=f"background:{colour}"), words) for colour, words in legend),
+            *(tag("span", note) for note in notes),
+            class_="legend",
+        ),
+    )
+
+
+def _spending(figures: RunFigures) -> Markup | None:
+    chart = spending(figures)
+    if chart is None:
+        return None
+    last = Cost.from_nano(figures.spending[-1].nano, figures.currency)
+    return tag(
+        "section",
+        tag("h2", "Spending"),
+        chart,
+        tag("p", f"{money(last)} settled by calls and tasks, over {duration(figures.duration)}", class_="dim"),
+    )

@@ -1,0 +1,89 @@
+"""What `import langchain_runtime` does: nothing but offer names."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import langchain_runtime
+
+
+def _in_a_fresh_interpreter(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+HEAVY = ["genai_prices", "langchain", "langgraph", "rich", "tiktoken", "typer", "yaml"]
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = _in_a_fresh_interpreter(
+        f"import sys, langchain_runtime; print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    assert loaded == "[]"
+
+
+def test_importing_the_package_loads_few_modules():
+    count = _in_a_fresh_interpreter(
+        "import sys; before = set(sys.modules); import langchain_runtime; print(len(set(sys.modules) - before))"
+    )
+    assert int(count) <= 10  # its own names are loaded at first use; a re-export would load hundreds
+
+
+def test_help_loads_neither_langchain_nor_the_graph():
+    loaded = _in_a_fresh_interpreter(
+        "import sys\n"
+        "sys.argv = ['lcr', '--help']\n"
+        "from langchain_runtime.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print([name for name in ('langchain_core', 'langgraph', 'genai_prices', 'pydantic') if name in sys.modules])"
+    )
+    assert loaded.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param(["typer", "rich"], id="cli"),
+        pytest.param(["langchain"], id="agents"),
+        pytest.param(["bpe_openai"], id="offline"),
+        pytest.param(["langchain_openai", "langchain_anthropic", "openai", "anthropic"], id="provider-clients"),
+        pytest.param(["matplotlib", "IPython"], id="notebook"),
+    ],
+)
+def test_every_public_name_is_there_without_optional_packages(missing):
+    _in_a_fresh_interpreter(
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({missing}))\n"
+        "import langchain_runtime\n"
+        "for name in langchain_runtime.__all__:\n    getattr(langchain_runtime, name)\n"
+    )
+
+
+def test_the_command_line_names_the_extra_when_its_packages_are_missing():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.modules['typer'] = None; from langchain_runtime.cli import main; main()",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error[missing_extra]" in done.stderr
+    assert "langchain-runtime-layer[cli]" in done.stderr
+
+
+def test_public_names_are_sorted_and_all_exist():
+    names = langchain_runtime.__all__
+    assert names == sorted(names)
+    assert all(hasattr(langchain_runtime, name) for name in names)
+
+
+def test_the_version_is_the_distributions():
+    assert langchain_runtime.__version__ == version("langchain-runtime-layer")
