@@ -123,7 +123,7 @@ def _normal_form(reported: Mapping[str, Any]) -> TokenUsage:
 
 
 def _checked(**counts: int) -> TokenUsage:
-    usage = TokenUsage.model_construct(**counts)
+    usage = TokenUsage(**counts)
     if usage.input == 0:
         raise _Implausible("the provider reported no input tokens")
     if usage.cache_read + usage.cache_write > usage.input or usage.audio_input > usage.input:
@@ -152,5 +152,6 @@ def _service_tier(message: BaseMessage) -> str | None:
     reported = metadata.get("service_tier") or (raw.get("service_tier") if isinstance(raw, Mapping) else None)
     if isinstance(reported, str):
         return reported
-    details = (message.usage_metadata or {}).get("input_token_details", {}) if isinstance(message, AIMessage) else {}
+    usage: Mapping[str, Any] = (isinstance(message, AIMessage) and message.usage_metadata) or {}
+    details = usage.get("input_token_details") or {}
     return next((tier for tier in _SERVICE_TIERS if tier in details), None)

@@ -93,7 +93,7 @@ class PromptBody:
 
     async def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> TaskResult:  # noqa: ARG002 - the TaskBody interface
         """Call the model."""
-        limits = {} if job.max_output_tokens is None else {"max_tokens": job.max_output_tokens}
+        limits: dict[str, Any] = {} if job.max_output_tokens is None else {"max_tokens": job.max_output_tokens}
         reply = await self.model.ainvoke(list(job.messages or ()), **limits)
         result = as_result(reply, task_id=job.task_id)
         return result.model_copy(update={"metadata": _facts_of(reply)}) if isinstance(reply, AIMessage) else result

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -95,22 +96,19 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
         yield from meter.replayed(reply)
         return
     while True:
-        items: Iterator[Any] = iter(())
+        items: Any = None
         cut = False
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
             while not cut:
-                item = _step_inside(call.subject, lambda items=items: next(items, _END))  # type: ignore[misc]
+                item = _step_inside(call.subject, partial(next, items, _END))
                 if item is _END:
                     break
                 meter.add(item, capped_by_us=call.cuts)
                 yield item
                 cut = call.is_overrun(meter)
-        except GeneratorExit:
-            carry_out(call.abandoned(meter))
-            raise
         except BaseException as error:
-            carry_out(call.failed(error, started=meter.started))
+            carry_out(call.failed(error, meter))
             if call.retry_in is None:
                 raise
         else:
@@ -119,8 +117,7 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
                 yield from meter.ending()
             return
         finally:
-            if hasattr(items, "close"):
-                items.close()
+            _close(items)
         time.sleep(call.retry_in)
         carry_out(call.reopen())
 
@@ -136,22 +133,19 @@ async def aguarded_stream(
             yield item
         return
     while True:
-        items: AsyncIterator[Any] | None = None
+        items: Any = None
         cut = False
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
             while not cut:
-                item = await _astep_inside(call.subject, lambda items=items: anext(items, _END))  # type: ignore[misc]
+                item = await _astep_inside(call.subject, partial(anext, items, _END))
                 if item is _END:
                     break
                 meter.add(item, capped_by_us=call.cuts)
                 yield item
                 cut = call.is_overrun(meter)
-        except GeneratorExit:
-            await acarry_out(call.abandoned(meter))
-            raise
         except BaseException as error:
-            await acarry_out(call.failed(error, started=meter.started))
+            await acarry_out(call.failed(error, meter))
             if call.retry_in is None:
                 raise
         else:
@@ -160,7 +154,16 @@ async def aguarded_stream(
                 yield item
             return
         finally:
-            if hasattr(items, "aclose"):
-                await items.aclose()  # type: ignore[union-attr]  # just seen
+            await _aclose(items)
         await asyncio.sleep(call.retry_in)
         await acarry_out(call.reopen())
+
+
+def _close(items: Any) -> None:
+    if hasattr(items, "close"):  # an iterator need not be a generator
+        items.close()
+
+
+async def _aclose(items: Any) -> None:
+    if hasattr(items, "aclose"):
+        await items.aclose()

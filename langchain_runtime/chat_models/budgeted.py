@@ -30,14 +30,16 @@ from langchain_runtime.contracts.errors import BudgetNotSetError, InvalidInputEr
 from langchain_runtime.contracts.protocols import Ledger, ModelCatalog
 from langchain_runtime.ledgers import default_ledger
 
-# At run time the mixin must not be a pydantic model: the fields that it would inherit from BaseChatModel would replace
-# those that the model's own class redefines.
-_Base = BaseChatModel if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel as _Mixin
+else:
+    # No pydantic model: the fields that it would inherit would replace those that the model's own class redefines.
+    _Mixin = object
 
 Model = TypeVar("Model", bound=BaseChatModel)
 
 
-class BudgetedChatModel(_Base):
+class BudgetedChatModel(_Mixin):
     """What ``with_budget`` returns, whatever class the model is of besides; not to be constructed directly.
 
     Attributes:
@@ -117,7 +119,7 @@ def with_budget(
     if not isinstance(model, BaseChatModel):
         raise InvalidInputError(
             f"with_budget wraps chat models, got {type(model).__name__}",
-            hint="wrap the model before bind, bind_tools, with_retry, with_fallbacks or a chain; in a chain, every model",
+            hint="wrap each model before bind, bind_tools, with_retry, with_fallbacks or a chain",
         )
     own: tuple[Charge, ...] = ()
     if budget is not None:
@@ -158,7 +160,7 @@ def _copy_with(model: Model, **fields: Any) -> Model:
 def budgeted_class(cls: type[BaseChatModel]) -> type[BaseChatModel]:
     """The budgeted subclass of a chat model class; one per class and process."""
     name = cls.__name__  # kept: LangChain derives providers and trace names from it
-    budgeted = create_model(
+    budgeted: Any = create_model(
         name,
         __base__=(BudgetedChatModel, cls),
         __module__=cls.__module__,
@@ -168,7 +170,7 @@ def budgeted_class(cls: type[BaseChatModel]) -> type[BaseChatModel]:
     budgeted.__doc__ = cls.__doc__
     for method, carry_out in _carried_out(cls).items():
         setattr(budgeted, method, _guarded(getattr(cls, method), carry_out))
-    return budgeted
+    return cast("type[BaseChatModel]", budgeted)
 
 
 def _carried_out(cls: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
@@ -177,16 +179,20 @@ def _carried_out(cls: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
     Only those that the class has: LangChain finds out what a class can do by looking for them.
     """
     methods: dict[str, Callable[..., Any]] = {"_generate": guarded_reply, "_agenerate": aguarded_reply}
-    streams = cls._stream is not BaseChatModel._stream
+    streams = _has_own(cls, "_stream")
     if streams:
         methods["_stream"] = partial(guarded_stream, meter_class=ChunkMeter)
-    if streams or cls._astream is not BaseChatModel._astream:
+    if streams or _has_own(cls, "_astream"):
         methods["_astream"] = partial(aguarded_stream, meter_class=ChunkMeter)
     if hasattr(cls, "_stream_chat_model_events"):
         methods["_stream_chat_model_events"] = partial(guarded_stream, meter_class=EventMeter)
     if hasattr(cls, "_astream_chat_model_events"):
         methods["_astream_chat_model_events"] = partial(aguarded_stream, meter_class=EventMeter)
     return methods
+
+
+def _has_own(cls: type[BaseChatModel], method: str) -> bool:
+    return getattr(cls, method) is not getattr(BaseChatModel, method)
 
 
 def _guarded(own: Callable[..., Any], carry_out: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,7 +64,7 @@ def new_run(
     """
     from langchain_runtime.cli.inputs import parse_inputs
     from langchain_runtime.cli.launch import new_launch
-    from langchain_runtime.cli.run_file_reader import read_run_file
+    from langchain_runtime.graph.run_file_reader import read_run_file
     from langchain_runtime.contracts.errors import InvalidInputError
 
     if file is None:

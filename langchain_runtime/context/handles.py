@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from langchain_core.messages import BaseMessage, messages_to_dict
 
@@ -24,12 +24,9 @@ def handle_of(messages: Sequence[BaseMessage]) -> str:
     return base64.b32encode(hashlib.sha256(text.encode()).digest())[:HANDLE_LENGTH].decode().lower()
 
 
-def _hashable(message: dict[str, object]) -> dict[str, object]:
+def _hashable(message: dict[str, Any]) -> dict[str, Any]:
     """Leave out what a tool keeps beside its result: it may be any object, and the call id already tells it apart."""
-    data = message["data"]
-    if isinstance(data, dict):
-        data = {key: value for key, value in data.items() if key != "artifact"}
-    return {"type": message["type"], "data": data}
+    return message | {"data": {key: value for key, value in message["data"].items() if key != "artifact"}}
 
 
 def reference(handle: str) -> str:

@@ -185,14 +185,16 @@ def _clips(draft: Draft, positions: Sequence[int], limit: int) -> dict[int, Clip
 
 def _squeeze(draft: Draft, positions: Sequence[int], ceiling: int, *, at_least: int) -> Draft:
     """Clip messages to the largest common size, ``at_least`` or more, at which the view meets ``ceiling``."""
-    if draft.size <= ceiling:
+    clips = _clips(draft, positions, at_least) if draft.size > ceiling else {}
+    if not clips:
         return draft
-    low, high = at_least, max(ceiling, at_least)
-    while positions and low < high:
+    best = draft.clip(clips)
+    low, high = at_least, ceiling if best.size <= ceiling else at_least
+    while low < high:
         middle = (low + high + 1) // 2
-        if draft.clip(_clips(draft, positions, middle)).size <= ceiling:
-            low = middle
+        larger = draft.clip(_clips(draft, list(clips), middle))
+        if larger.size <= ceiling:
+            low, best = middle, larger
         else:
             high = middle - 1
-    clips = _clips(draft, positions, low)
-    return draft.clip(clips) if clips else draft
+    return best

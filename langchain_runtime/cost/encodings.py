@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _DOWNLOAD_SECONDS: Final = 5.0
 
 _CL100K: Final = re.compile(r"^(gpt-4(?!o|\.|-?5)|gpt-3\.5|text-embedding)")
-"""OpenAI's models before GPT-4o; all since use o200k_base (tiktoken/model.py), and so does our guess for others."""
+"""OpenAI models before GPT-4o; all since use o200k_base (tiktoken/model.py), and so does our guess for others."""
 
 
 class TokenizerUnavailableWarning(UserWarning):

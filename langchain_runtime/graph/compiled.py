@@ -76,7 +76,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # type: ignore[override]  # noqa: A002 - LangGraph's name; its overloads differ only in kwargs
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002 - LangGraph's name; its overloads differ only in kwargs
         """As LangGraph's; ``custom`` streams lifecycle events."""
         config, parallelism = self._own_bounds(config)
         if self._keeps_state(config):
@@ -85,7 +85,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
                 self.update_state(config, update, as_node="prepare")
         yield from super().stream(input, {**config, "max_concurrency": parallelism + _SPARE_THREADS}, **kwargs)
 
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # noqa: A002 - as above
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: A002 - as above
         """Async twin of ``stream``."""
         config, _ = self._own_bounds(config)
         if self._keeps_state(config):
@@ -95,7 +95,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         async for chunk in super().astream(input, {**config, "max_concurrency": _NO_GATE}, **kwargs):
             yield chunk
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: A002 - as above
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - as above
         """Run to the end.
 
         Raises:
@@ -105,7 +105,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """
         return self._typed(super().invoke(input, config, **kwargs), config)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: A002 - as above
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - as above
         """Async twin of ``invoke``."""
         return self._typed(await super().ainvoke(input, config, **kwargs), config)
 

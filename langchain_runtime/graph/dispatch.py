@@ -72,9 +72,7 @@ class Dispatcher:
         self._handles = HandleStore(services.store, ("lcr", run_id, "evicted"))
         self._enforcer = BudgetEnforcer(services.ledger, on_event=log.emit)
 
-    async def prepare(
-        self, task_id: str, attempt: int, outcomes: Mapping[str, TaskOutcome], used: Usage
-    ) -> TaskJob:
+    async def prepare(self, task_id: str, attempt: int, outcomes: Mapping[str, TaskOutcome], used: Usage) -> TaskJob:
         """The job of one attempt, with its hold.
 
         Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from langgraph.errors import GraphInterrupt
@@ -108,7 +108,8 @@ class Driver:
         Raises:
             GraphInterrupt: Nothing can go on without a human; resuming the graph with the answer goes on.
         """
-        event, outcome = Begin(time.monotonic()), None
+        event: Event = Begin(time.monotonic())
+        outcome: TaskOutcome | None = None
         try:
             while True:
                 actions = self._planner.next(event)
@@ -203,7 +204,7 @@ class Driver:
             )
         )
 
-    def _announce(self, task_ids: Sequence[str] | dict[str, TaskState]) -> None:
+    def _announce(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
             if self._planner.states[task_id] in {TaskState.READY, TaskState.RUNNING}:
                 self._log.emit(TaskReady(run_id=self._run_id, task=task_id))

@@ -235,9 +235,7 @@ class Execution:
             )
 
 
-def _ended(
-    header: RunHeader, ending: Ending, outcomes: dict[str, TaskOutcome], usage: Usage
-) -> dict[str, Any]:
+def _ended(header: RunHeader, ending: Ending, outcomes: dict[str, TaskOutcome], usage: Usage) -> dict[str, Any]:
     update = {"state": ending.state, "reason": ending.reason, "usage": usage, "updated_at": now()}
     return {
         "run": header.model_copy(update=update).model_dump(mode="json"),

@@ -27,7 +27,9 @@ def open_model(name: str) -> BaseChatModel:
     provider, separator, model = name.partition(":")
     if not (provider and separator and model):
         raise UnknownModelError(
-            f"{name!r} is not a model", model=name, hint='write "provider:name", e.g. "openai:gpt-5-mini", or "extractive"'
+            f"{name!r} is not a model",
+            model=name,
+            hint='write "provider:name", e.g. "openai:gpt-5-mini", or "extractive"',
         )
     try:
         init_chat_model = importlib.import_module("langchain.chat_models").init_chat_model

@@ -118,7 +118,7 @@ class RunGraph:
             spec = TaskSpec(
                 id=check_task_id(id),
                 prompt=prompt,
-                deps=deps,  # type: ignore[arg-type]  # a validator reads the short forms
+                deps=deps,  # a validator reads the short forms
                 tier=tier,
                 priority=priority,
                 max_output_tokens=max_output_tokens,
@@ -223,13 +223,13 @@ class RunGraph:
         )
 
     def _define(self, spec: TaskSpec, *, body: Any, model: Any, response_format: Any, tools: tuple[Any, ...]) -> None:
-        chosen = model if model is not None else self._model
-        is_object = isinstance(chosen, BaseChatModel)
+        chosen: str | BaseChatModel | None = model if model is not None else self._model
+        name, chat_model = (model_id(chosen, {}), chosen) if isinstance(chosen, BaseChatModel) else (chosen, None)
         self._definitions[spec.id] = TaskDefinition(
             spec=spec,
             body=None if body is None else as_body(body),
-            model=None if spec.prompt is None or chosen is None else model_id(chosen, {}) if is_object else chosen,
-            chat_model=chosen if is_object else None,
+            model=name if spec.prompt is not None else None,
+            chat_model=chat_model,
             response_format=response_format,
             tools=tools,
         )

@@ -34,9 +34,7 @@ def outcomes_of(values: Mapping[str, Any]) -> dict[str, TaskOutcome]:
 
 def results_of(outcomes: Mapping[str, TaskOutcome]) -> dict[str, TaskResult]:
     """What callers asked for: results of the tasks that completed."""
-    return {
-        task_id: outcome.result() for task_id, outcome in outcomes.items() if outcome.state is TaskState.COMPLETED
-    }
+    return {task_id: outcome.result() for task_id, outcome in outcomes.items() if outcome.state is TaskState.COMPLETED}
 
 
 def assemble_run(spec: GraphSpec, header: RunHeader, outcomes: Mapping[str, TaskOutcome]) -> Run:

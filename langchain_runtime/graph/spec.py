@@ -16,7 +16,7 @@ from langchain_runtime.backends import TaskBody
 from langchain_runtime.context import check_names, variables
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import DAG, Dependency, RetrySpec, RunPolicy, Task, TaskInput, TaskSpec
-from langchain_runtime.orchestration import DependencyResolver
+from langchain_runtime.orchestration import DependencyResolver, topological_order
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,11 @@ class GraphSpec:
             check_names(definition.spec, inputs)
             _check_variables(definition.spec, inputs)
         return inputs
+
+    @cached_property
+    def topological_order(self) -> list[str]:
+        """Task ids, dependencies first."""
+        return topological_order(self.dag)
 
     @property
     def expected_seconds(self) -> dict[str, float]:

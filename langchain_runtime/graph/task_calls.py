@@ -32,7 +32,9 @@ async def call_async_task(task_id: str, job: dict[str, Any], run: RunJob) -> dic
     async def body(job: dict[str, Any]) -> dict[str, Any]:
         return await run(job)
 
-    return await langgraph_task(name=task_id)(body)(job)
+    call: Any = langgraph_task(name=task_id)
+    outcome: dict[str, Any] = await call(body)(job)
+    return outcome
 
 
 async def call_sync_task(task_id: str, job: dict[str, Any], run: RunJob) -> dict[str, Any]:
@@ -42,7 +44,9 @@ async def call_sync_task(task_id: str, job: dict[str, Any], run: RunJob) -> dict
     def body(job: dict[str, Any]) -> dict[str, Any]:
         return asyncio.run_coroutine_threadsafe(run(job), loop).result()
 
-    return await asyncio.wrap_future(langgraph_task(name=task_id)(body)(job))
+    call: Any = langgraph_task(name=task_id)
+    outcome: dict[str, Any] = await asyncio.wrap_future(call(body)(job))
+    return outcome
 
 
 def run_in_own_loop(start: Callable[[], Coroutine[Any, Any, T]]) -> T:

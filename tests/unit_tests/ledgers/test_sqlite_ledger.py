@@ -154,10 +154,15 @@ def test_a_full_disk_loses_nothing(ledger):
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     admitted = 0
-    with pytest.raises(LedgerUnavailableError, match="the disk is full"):
-        for _ in range(10_000):
+
+    def reserve_until_full():
+        nonlocal admitted
+        while admitted < 10_000:
             ledger.reserve(hold(1, holder="h" * 500))
             admitted += 1
+
+    with pytest.raises(LedgerUnavailableError, match="the disk is full"):
+        reserve_until_full()
     assert admitted > 0
     assert ledger.balance("user").held_nano == admitted
 
@@ -228,11 +233,11 @@ def test_a_call_from_within_a_transaction_is_refused_and_the_outer_one_completes
 
 
 def test_a_clock_that_fails_leaves_the_ledger_usable(path):
-    times = iter([1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    times = iter([1.0])
     ledger = SqliteLedger(path, clock=lambda: next(times))
-    ledger.open_scope(Scope(name="user"))
-    with pytest.raises(StopIteration):
-        for _ in range(10):
+    assert ledger.replay("key") is None
+    for _ in range(2):
+        with pytest.raises(StopIteration):
             ledger.replay("key")
     ledger._store.clock = FakeClock()
     assert ledger.replay("key") is None

@@ -28,6 +28,6 @@ def test_a_ledger_that_forgets_forfeits_fails_the_suite(pytester):
                 return Forgetful(clock=clock)
         """
     )
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "forfeit")
+    result = pytester.runpytest_inprocess("-o", "asyncio_default_fixture_loop_scope=function", "-k", "forfeit")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*test_a_sent_call_is_forfeited_at_its_worst_case*"])

@@ -1,0 +1,259 @@
+"""Random lives of calls on every ledger at once, against a model that only lists calls and adds them up."""
+
+import tempfile
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from langchain_runtime.contracts.budget import Hold, Period, ReservationState, Scope, Settlement, Verdict
+from langchain_runtime.contracts.errors import InvalidInputError, ReservationLostError
+from langchain_runtime.contracts.usage import TokenUsage
+from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
+from langchain_runtime.testing import FakeClock
+
+LIVE = {ReservationState.HELD, ReservationState.SENT}
+SCOPES = ["run", "tenant", "user"]
+scopes = st.lists(st.sampled_from(SCOPES), unique=True, max_size=3).map(tuple)
+amounts = st.integers(0, 40)
+
+
+@dataclass
+class Call:
+    """What the model knows of a call."""
+
+    hold: Hold
+    state: ReservationState
+    expires_at: float
+    lease: int
+    charged: int = 0
+    tokens: int = 0
+    uncovered: int = 0
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    calls = Bundle("calls")
+
+    def __init__(self):
+        super().__init__()
+        self.clock = FakeClock()
+        self.folder = tempfile.TemporaryDirectory()
+        self.ledgers = [
+            InMemoryLedger(clock=self.clock),
+            SqliteLedger(Path(self.folder.name) / "ledger.db", clock=self.clock),
+        ]
+        self.known = {}
+        self.limits = {"run": 100, "tenant": None, "user": 150}
+        self.token_limits = {"run": None, "tenant": 120, "user": None}
+        self.beyond_limits = False  # by an unchecked hold, an uncovered charge or a lowered limit
+        self.ids, self.keys = count(), count()
+
+    def teardown(self):
+        for ledger in self.ledgers:
+            ledger.close()
+        self.folder.cleanup()
+
+    def each(self, method, *args, **kwargs):
+        """Call every ledger; all must answer alike."""
+        answers = []
+        for ledger in self.ledgers:
+            try:
+                answers.append(getattr(ledger, method)(*args, **kwargs))
+            except (InvalidInputError, ReservationLostError) as error:
+                answers.append((type(error), str(error)))
+        assert all(answer == answers[0] for answer in answers)
+        return answers[0]
+
+    def sweep(self):
+        for call in self.known.values():
+            if call.state in LIVE and call.expires_at <= self.clock.now:
+                sent = call.state is ReservationState.SENT
+                call.state = ReservationState.FORFEITED if sent else ReservationState.RELEASED
+                call.charged, call.tokens = (call.hold.nano, call.hold.tokens) if sent else (0, 0)
+
+    def figures(self, scope):
+        here = [call for call in self.known.values() if scope in call.hold.scopes]
+        live, ended = [c for c in here if c.state in LIVE], [c for c in here if c.state not in LIVE]
+        return {
+            "spent_nano": sum(c.charged for c in ended),
+            "held_nano": sum(c.hold.nano for c in live),
+            "forfeited_nano": sum(c.charged for c in ended if c.state is ReservationState.FORFEITED),
+            "tokens_spent": sum(c.tokens for c in ended),
+            "tokens_held": sum(c.hold.tokens for c in live),
+            "overdrawn_nano": sum(c.uncovered for c in ended),
+        }
+
+    @initialize()
+    def open(self):
+        for name in SCOPES:
+            self.each("open_scope", Scope(name=name, limit_nano=self.limits[name], token_limit=self.token_limits[name]))
+
+    @rule(
+        target=calls,
+        scopes=scopes,
+        nano=amounts,
+        tokens=amounts,
+        sent=st.booleans(),
+        unchecked=st.sampled_from([False] * 9 + [True]),
+        lease=st.integers(1, 100),
+        holder=st.sampled_from(["me", "you"]),
+    )
+    def reserve(self, scopes, nano, tokens, sent, unchecked, lease, holder):
+        hold = Hold(
+            id=f"call-{next(self.ids)}",
+            scopes=scopes,
+            nano=nano,
+            tokens=tokens,
+            sent=sent,
+            unchecked=unchecked,
+            lease_seconds=lease,
+            holder=holder,
+            run_id="r",
+        )
+        self.sweep()
+        fits = self.fits(hold, beside_held=True)
+        decision = self.each("reserve", hold)
+        assert (decision.verdict is Verdict.ADMIT) == (fits or unchecked)
+        if decision.reservation is None:
+            assert (decision.verdict is Verdict.WAIT) == self.fits(hold, beside_held=False)
+        else:
+            self.beyond_limits |= not fits
+            state = ReservationState.SENT if sent else ReservationState.HELD
+            self.known[hold.id] = Call(hold, state, self.clock.now + lease, decision.reservation.lease)
+        return hold
+
+    def fits(self, hold, *, beside_held):
+        def fits_scope(name):
+            figures, limit, token_limit = self.figures(name), self.limits[name], self.token_limits[name]
+            money = figures["spent_nano"] + hold.nano + beside_held * figures["held_nano"]
+            tokens = figures["tokens_spent"] + hold.tokens + beside_held * figures["tokens_held"]
+            return (limit is None or money <= limit) and (token_limit is None or tokens <= token_limit)
+
+        return all(fits_scope(name) for name in hold.scopes)
+
+    @rule(hold=calls)
+    def reserve_again(self, hold):
+        self.sweep()
+        call = self.known.get(hold.id)
+        if call is None:
+            return  # it was refused: the same as a new one
+        answer = self.each("reserve", hold)
+        if call.state in LIVE:
+            assert (answer.verdict, answer.reservation.lease) == (Verdict.ADMIT, call.lease)
+        else:
+            assert answer[0] is InvalidInputError
+
+    @rule(hold=calls, stale=st.booleans())
+    def mark_sent(self, hold, stale):
+        call = self.known.get(hold.id)
+        lease = 0 if call is None else call.lease
+        answer = self.each("mark_sent", hold.id, lease + stale)
+        if call and not stale and call.state is ReservationState.HELD and call.expires_at > self.clock.now:
+            assert answer is None
+            call.state = ReservationState.SENT
+            call.expires_at = max(call.expires_at, self.clock.now + hold.lease_seconds)
+        else:
+            assert answer[0] is ReservationLostError
+
+    @rule(hold=calls, cost=st.none() | amounts, tokens=st.none() | amounts)
+    def settle(self, hold, cost, tokens):
+        usage = None if tokens is None else TokenUsage(output=tokens)
+        answer = self.each("settle", Settlement(reservation_id=hold.id, nano=cost, usage=usage))
+        call = self.known.get(hold.id)
+        if call is None:
+            assert answer[0] is InvalidInputError
+            return
+        if call.state is not ReservationState.SETTLED:
+            charged = hold.nano if cost is None else cost
+            cover = 0 if call.state is ReservationState.RELEASED else hold.nano
+            known = cost is not None and tokens is not None
+            call.charged, call.uncovered = charged, max(0, charged - cover)
+            call.tokens = tokens if known else max(hold.tokens, tokens or 0)
+            self.beyond_limits |= charged > cover
+            call.state = ReservationState.SETTLED
+        assert answer == call.charged
+
+    @rule(hold=consumes(calls))
+    def release(self, hold):
+        self.each("release", hold.id)
+        call = self.known.get(hold.id)
+        if call is not None and call.state in LIVE:
+            call.state = ReservationState.RELEASED
+
+    @rule(holder=st.sampled_from(["me", "you"]), lease=st.integers(1, 100))
+    def renew(self, holder, lease):
+        now = self.clock.now
+        mine = [c for c in self.known.values() if c.hold.holder == holder and c.state in LIVE and c.expires_at > now]
+        assert self.each("renew", holder, lease) == len(mine)
+        for call in mine:
+            call.expires_at = max(call.expires_at, now + lease)
+
+    @rule(seconds=st.integers(1, 120))
+    def time_passes(self, seconds):
+        self.clock.advance(seconds)
+
+    @rule(name=st.sampled_from(SCOPES), nano=st.integers(1, 30), again=st.booleans())
+    def top_up(self, name, nano, again):
+        key = f"key-{next(self.keys)}"
+        for _ in range(1 + again):
+            answer = self.each("top_up", name, nano, key=key)
+        if self.limits[name] is None:
+            assert answer[0] is InvalidInputError
+        else:
+            self.limits[name] += nano
+
+    @rule(name=st.sampled_from(SCOPES), limit=st.none() | st.integers(50, 200))
+    def set_limit(self, name, limit):
+        self.each("set_limit", name, limit)
+        self.limits[name] = limit
+        self.beyond_limits = True
+
+    @invariant()
+    def books_agree_with_the_list_of_calls(self):
+        if not self.known:
+            return
+        self.sweep()
+        for name, balance in zip(SCOPES, self.each("balances"), strict=True):
+            assert balance.scope.limit_nano == self.limits[name]
+            assert {field: getattr(balance, field) for field in self.figures(name)} == self.figures(name)
+            if not self.beyond_limits and self.limits[name] is not None:
+                assert balance.spent_nano + balance.held_nano <= self.limits[name]
+
+    @invariant()
+    def each_reservation_is_as_the_model_has_it(self):
+        found = self.each("reservations", "r")
+        assert [reservation.hold.id for reservation in found] == list(self.known)
+        for reservation, call in zip(found, self.known.values(), strict=True):
+            assert (reservation.state, reservation.hold) == (call.state, call.hold)
+            if call.state not in LIVE:
+                assert reservation.charged_nano == call.charged
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("make", [InMemoryLedger, SqliteLedger], ids=lambda make: make.__name__)
+@settings(max_examples=40)
+@given(steps=st.lists(st.tuples(st.integers(0, 60), amounts), max_size=15), seconds=st.integers(1, 100))
+def test_a_rolling_period_counts_what_was_charged_in_its_last_seconds(make, steps, seconds):
+    clock = FakeClock()
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = make(clock=clock) if make is InMemoryLedger else make(Path(folder) / "ledger.db", clock=clock)
+        ledger.open_scope(Scope(name="user", period=Period(kind="rolling", seconds=seconds)))
+        charged = []
+        for pause, nano in steps:
+            clock.advance(pause)
+            hold = Hold(scopes=("user",), nano=nano, holder="me", sent=True)
+            ledger.reserve(hold)
+            ledger.settle(Settlement(reservation_id=hold.id))
+            charged.append((clock.now, nano))
+            recent = sum(nano for at, nano in charged if at >= clock.now - seconds)
+            assert ledger.balance("user").spent_nano == recent
+        clock.advance(seconds + 1)
+        assert ledger.balance("user").spent_nano == 0
+        ledger.close()
