@@ -228,12 +228,13 @@ class GuardedCall:
         estimator = self._guard.pricing.estimator
         framing = estimator.expected([AIMessage("")], model=bound.model)
         written = estimator.expected([AIMessage(meter.text)], model=bound.model) - framing
-        most = bound.output_cap * bound.choices
+        terms = bound.terms
+        most = bound.output_cap * terms.choices
         self._count_at = meter.bytes + max(most - written, _COUNT_EVERY)
-        if written <= most or bound.calculator is None:
+        if written <= most or terms.calculator is None:
             return written > most
         read = min(estimator.expected(self._messages, model=bound.model), bound.input_tokens)
-        cost = bound.calculator.worst_case(read, written, bound.model, service_tier=bound.service_tier)
+        cost = terms.calculator.worst_case(read, written, bound.model, service_tier=terms.service_tier)
         return cost.nano >= (self._holds.least or 0)
 
     def _settle(self, reported: ReportedUsage, reply: ChatResult | None) -> Plan[None]:
@@ -267,19 +268,19 @@ class GuardedCall:
 
     def _cost(self, reported: ReportedUsage) -> int | None:
         """What the call cost in nano units; None for its full hold."""
-        bound = self._bound
-        if reported.usage is None or bound is None:
+        if reported.usage is None or self._bound is None:
             return None
-        if bound.calculator is None:
+        terms = self._bound.terms
+        calculator = terms.calculator
+        if calculator is None:
             return 0  # nobody has a price, and no limit asks for one; the tokens are counted
-        tier = reported.service_tier or bound.service_tier
+        tier = reported.service_tier or terms.service_tier
         try:
             return sum(
-                bound.calculator.cost(usage, model or bound.model, service_tier=tier).nano
-                for model, usage in reported.parts
+                calculator.cost(usage, model or terms.model, service_tier=tier).nano for model, usage in reported.parts
             )
         except (UnknownModelError, UnpricedModelError) as error:
-            _log.warning("a call of %s is charged at its full hold: %s", bound.model, error)
+            _log.warning("a call of %s is charged at its full hold: %s", terms.model, error)
             return None
 
     def _tell(self, held: Held, nano: int, usage: TokenUsage | None) -> None:

@@ -127,7 +127,7 @@ class CallHolds:
         hold = Hold(
             scopes=tuple(budget.scope for budget in bill.budgets),
             nano=bound.nano,
-            currency=bound.currency if bound.calculator is not None else bill.budgets[0].currency,
+            currency=bound.currency if bound.terms.calculator is not None else bill.budgets[0].currency,
             tokens=bound.tokens,
             holder=lease_keeper(bill.ledger).holder,
             lease_seconds=LEASE_SECONDS,

@@ -8,9 +8,9 @@ tests: with ``use_responses_api`` ChatOpenAI sends its own ``max_tokens`` and ig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
@@ -25,23 +25,36 @@ CAP_NAMES = frozenset(
 _CLIENT_RETRIES = 2
 """Default of the OpenAI and Anthropic clients (``DEFAULT_MAX_RETRIES``), and of most that copied them."""
 
-_HIDES_INPUT = (
-    "previous_response_id",
-    "use_previous_response_id",
-    "conversation",
-    "prompt",
-    "mcp_servers",
-    "container",
-    "context_management",
-    "web_search_options",
-    "prediction",
+_HIDES_INPUT = frozenset(
+    {
+        "previous_response_id",
+        "use_previous_response_id",
+        "conversation",
+        "prompt",
+        "mcp_servers",
+        "container",
+        "context_management",
+        "web_search_options",
+        "prediction",
+    }
 )
 """Parameters that make the provider read, or bill, what is not in the request."""
 
-_NEVER_READ = frozenset({"tools", "stop", "model"})
+_NEVER_READ = frozenset(
+    {
+        "tools", "stop", "model", "tool_choice", "stream_options", "service_tier", "reasoning_effort", "thinking",
+        "extra_headers", "extra_query", "extra_body",
+    }
+)  # fmt: skip
 """Arguments that no model reads, or that are counted already."""
 
 _USAGE_SWITCHES = ("stream_usage", "stream_options")
+_THINKING = frozenset({"thinking"})
+_CHOICES = frozenset({"n", "candidate_count"})
+_SERVICE_TIER = frozenset({"service_tier"})
+_STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only"})
+_CARRIERS = ("model_kwargs", "extra_body")
+_FIELDS_THAT_MATTER = CAP_NAMES | _HIDES_INPUT | _THINKING | _CHOICES | _SERVICE_TIER | frozenset(_CARRIERS)
 
 _OWN_TOOL_TYPES = (None, "function", "custom")
 _HOSTED_TOOL_KEYS = ("google_search", "google_search_retrieval", "code_execution", "url_context", "google_maps")
@@ -56,12 +69,14 @@ class ClassFacts:
         cap_keyword: Name under which the cap is set; None when the class has none that we know.
         cap_is_field: Whether the cap is read from the model's field only, not from the call.
         streams_usage_on_demand: Whether ``stream_usage`` must be set for a stream to report usage.
+        fields: Those of its fields that matter here.
     """
 
     family: Literal["openai", "anthropic", "other"]
     cap_keyword: str | None
     cap_is_field: bool
     streams_usage_on_demand: bool
+    fields: frozenset[str]
 
 
 @cache
@@ -69,70 +84,72 @@ def facts_of(cls: type[BaseChatModel]) -> ClassFacts:
     """Facts of a class; by name, so that no provider package is imported."""
     ancestry = {(base.__module__.partition(".")[0], base.__name__) for base in cls.__mro__}
     fields = cls.model_fields
-    on_demand = "stream_usage" in fields
+    facts = partial(
+        ClassFacts,
+        cap_is_field=False,
+        streams_usage_on_demand="stream_usage" in fields,
+        fields=_FIELDS_THAT_MATTER.intersection(fields),
+    )
     if ("langchain_openai", "BaseChatOpenAI") in ancestry:
         # Classes that rename the field (ChatOpenAI, AzureChatOpenAI) send it under its new name in both APIs.
         renamed = fields["max_tokens"].alias == "max_completion_tokens"
-        keyword = "max_completion_tokens" if renamed else "max_tokens"
-        return ClassFacts("openai", keyword, cap_is_field=False, streams_usage_on_demand=on_demand)
+        return facts("openai", "max_completion_tokens" if renamed else "max_tokens")
     if ("langchain_anthropic", "ChatAnthropic") in ancestry:
-        return ClassFacts("anthropic", "max_tokens", cap_is_field=False, streams_usage_on_demand=on_demand)
+        return facts("anthropic", "max_tokens")
     known = next((name for name in ("max_tokens", "max_output_tokens", "num_predict") if name in fields), None)
-    return ClassFacts("other", known, cap_is_field=known == "num_predict", streams_usage_on_demand=on_demand)
+    return facts("other", known, cap_is_field=known == "num_predict")
 
 
 def model_id(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str:
     """``provider:name`` as the model reports itself to tracing; a call's own ``model`` counts."""
     chosen = kwargs.get("model")
-    params = model._get_ls_params(model=chosen) if isinstance(chosen, str) else model._get_ls_params()  # noqa: SLF001 - how LangChain itself asks
+    options: dict[str, Any] = {"model": chosen} if isinstance(chosen, str) else {}
+    params = model._get_ls_params(**options)  # noqa: SLF001 - how LangChain itself asks
     provider = params.get("ls_provider") or "unknown"
     name = params.get("ls_model_name") or model._llm_type  # noqa: SLF001 - as above
     return name if name == provider else f"{provider}:{name}"  # "extractive" is all the name there is
 
 
-def _settings(model: BaseChatModel, kwargs: Mapping[str, Any], name: str) -> list[Any]:
-    """Every value given for a parameter that is not None."""
-    stated = (kwargs.get(name), getattr(model, name, None) if name in type(model).model_fields else None)
-    nested = (
-        source.get(name) for source in (*_passed_on(model), kwargs.get("extra_body")) if isinstance(source, Mapping)
-    )
-    return [value for value in (*stated, *nested) if value is not None]
+def _passed_on(model: BaseChatModel, kwargs: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Places other than fields from where parameters reach the request, with their names."""
+    fields = facts_of(type(model)).fields
+    places = [(name, getattr(model, name)) for name in _CARRIERS if name in fields]
+    places.append(("extra_body", kwargs.get("extra_body")))
+    return [(name, values) for name, values in places if values]
 
 
-def _passed_on(model: BaseChatModel) -> tuple[Any, Any]:
-    return getattr(model, "model_kwargs", None), getattr(model, "extra_body", None)
+def _settings(model: BaseChatModel, kwargs: Mapping[str, Any], names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Every value given for one of the parameters, wherever it is given; the call's own first."""
+    for name in names.intersection(kwargs):
+        yield name, kwargs[name]
+    for name in names & facts_of(type(model)).fields:
+        yield name, getattr(model, name)
+    for _, values in _passed_on(model, kwargs):
+        for name in names.intersection(values):
+            yield name, values[name]
 
 
 def callers_cap(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int | None:
-    """The smallest output cap that the caller set in the call or on the model; None for none.
+    """The smallest output cap that the caller set in the call or, if none, on the model; None for none.
 
     Raises:
         InvalidInputError: A cap is hidden where it would override ours.
     """
     facts = facts_of(type(model))
     _refuse_overriding_caps(model, kwargs, facts)
-    given = [kwargs[name] for name in CAP_NAMES if kwargs.get(name) is not None]
+    given = [kwargs[name] for name in CAP_NAMES.intersection(kwargs) if kwargs[name] is not None]
     if given:
         return int(min(given))
-    fields = type(model).model_fields
-    stated = [getattr(model, name) for name in CAP_NAMES if name in fields and getattr(model, name) is not None]
-    nested = getattr(model, "model_kwargs", None) or {}
-    stated += [nested[name] for name in CAP_NAMES if nested.get(name) is not None]
+    stated = [value for _, value in _settings(model, {}, CAP_NAMES) if value is not None]
     if facts.family == "anthropic" and stated == [(model.profile or {}).get("max_output_tokens", 4096)]:
         return None  # ChatAnthropic fills its field with the model's own limit: nobody chose it
-    stated = [cap for cap in stated if cap > 0]  # Ollama writes -1 and -2 for "no limit"
-    return int(min(stated)) if stated else None
+    return min((int(cap) for cap in stated if cap > 0), default=None)  # Ollama writes -1 and -2 for "no limit"
 
 
 def _refuse_overriding_caps(model: BaseChatModel, kwargs: Mapping[str, Any], facts: ClassFacts) -> None:
-    model_kwargs, extra_body = _passed_on(model)
-    places: list[tuple[str, Any, str | None]] = [
-        ("model_kwargs", model_kwargs, facts.cap_keyword),
-        ("extra_body", extra_body, None),
-        ("extra_body", kwargs.get("extra_body"), None),
-    ]
-    for place, values, allowed in places:
-        names = CAP_NAMES.intersection(values or ()) - {allowed}
+    for place, values in _passed_on(model, kwargs):
+        ours_wins = {facts.cap_keyword} if place == "model_kwargs" else frozenset()
+        names = CAP_NAMES.intersection(values) - ours_wins
         if names:
             raise InvalidInputError(
                 f"{place} sets {', '.join(sorted(names))}, which would override the cap that a budget needs",
@@ -142,28 +159,29 @@ def _refuse_overriding_caps(model: BaseChatModel, kwargs: Mapping[str, Any], fac
 
 def thinking_budget(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int:
     """Tokens that Anthropic's extended thinking may use, which the cap must exceed; 0 for none."""
-    thinking = kwargs.get("thinking", getattr(model, "thinking", None))
+    if facts_of(type(model)).family != "anthropic":
+        return 0
+    thinking = next((value for _, value in _settings(model, kwargs, _THINKING) if value is not None), None)
     budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
     return budget if isinstance(budget, int) else 0
 
 
 def choices(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int:
     """How many replies one request asks for."""
-    asked = [*_settings(model, kwargs, "n"), *_settings(model, kwargs, "candidate_count")]
-    return max((value for value in asked if isinstance(value, int)), default=1)
+    return max((value for _, value in _settings(model, kwargs, _CHOICES) if isinstance(value, int)), default=1)
 
 
 def service_tier(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str | None:
     """The dearer or cheaper tier that the call asks for by name; None for the standard one."""
-    asked = next(iter(_settings(model, kwargs, "service_tier")), None)
-    return asked if isinstance(asked, str) and asked not in {"auto", "default", "standard", "standard_only"} else None
+    asked = next((value for _, value in _settings(model, kwargs, _SERVICE_TIER) if value is not None), None)
+    return asked if isinstance(asked, str) and asked not in _STANDARD_TIERS else None
 
 
 def hidden_input(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str | None:
     """Name of a parameter or tool whose input tokens cannot be seen from here; None if all are in the request."""
-    for name in _HIDES_INPUT:
-        if any(_settings(model, kwargs, name)):
-            return name
+    hiding = next((name for name, value in _settings(model, kwargs, _HIDES_INPUT) if value), None)
+    if hiding is not None:
+        return hiding
     for tool in kwargs.get("tools") or ():
         if not isinstance(tool, Mapping):
             continue
@@ -178,8 +196,8 @@ def hidden_input(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str | None:
 def visible_extras(model: BaseChatModel, kwargs: Mapping[str, Any]) -> list[Any]:
     """Tools, schemas and whatever else the request carries beside its messages; all of it may be billed as input."""
     extras = list(kwargs.get("tools") or ())
-    for source in (kwargs, *_passed_on(model)):
-        for name, value in (source or {}).items():
+    for source in (kwargs, *(values for _, values in _passed_on(model, kwargs))):
+        for name, value in source.items():
             if name not in _NEVER_READ and value and isinstance(value, (str, Mapping, list, tuple, type)):
                 extras.append({"name": name, "value": value})
     return extras

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
@@ -23,52 +23,81 @@ REASONING_FLOOR: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class CallBound:
-    """What a call can cost at most, if it is sent with ``call_kwargs()``.
+class CallTerms:
+    """What is known of a call before its output cap is chosen.
 
     Attributes:
         model: The catalogue's name of the model whose price holds.
         kwargs: The caller's keyword arguments.
         input_tokens: Upper bound of what the provider reads, in each attempt.
-        output_cap: Most tokens of one reply.
         choices: Replies in one request.
         attempts: Requests that the class may make in one call, each of which may be billed.
-        nano: Worst case of all attempts in nano units; 0 when the price is unknown and need not be known.
-        tokens: Worst case of all attempts in tokens.
-        currency: Of ``nano``.
+        currency: Of the model's price.
         service_tier: The tier that the call asks for; None for the standard one.
         callers_cap: The caller's own output cap; None for none.
         lowest_cap: Below this the reply would be worthless, or the provider would refuse the request.
-        enforced: Whether the request carries ``output_cap``; not where nothing limits spending.
         facts: How the model's class takes a cap.
-        calculator: Prices smaller caps; None when the price is unknown.
+        calculator: Prices the call; None when nobody knows a price.
     """
 
     model: str
     kwargs: Mapping[str, Any]
     input_tokens: int
-    output_cap: int
     choices: int
     attempts: int
-    nano: int
-    tokens: int
     currency: str
     service_tier: str | None
     callers_cap: int | None
     lowest_cap: int
-    enforced: bool
     facts: providers.ClassFacts
     calculator: CostCalculator | None
 
-    def capped(self, cap: int) -> CallBound:
-        """The bound of the same call with an output cap of ``cap`` tokens, which the request then carries."""
+    def bound(self, cap: int, *, enforced: bool = True) -> CallBound:
+        """The worst case with an output cap of ``cap`` tokens for each choice."""
         output = cap * self.choices
         nano = 0
         if self.calculator is not None:
             worst = self.calculator.worst_case(self.input_tokens, output, self.model, service_tier=self.service_tier)
             nano = worst.nano * self.attempts
-        tokens = (self.input_tokens + output) * self.attempts
-        return replace(self, output_cap=cap, nano=nano, tokens=tokens, enforced=True)
+        return CallBound(self, cap, nano, (self.input_tokens + output) * self.attempts, enforced)
+
+
+@dataclass(frozen=True, slots=True)
+class CallBound:
+    """What a call can cost at most, if it is sent with ``call_kwargs()``.
+
+    Attributes:
+        terms: What does not depend on the cap.
+        output_cap: Most tokens of one reply.
+        nano: Worst case of all attempts in nano units; 0 when the price is unknown and need not be known.
+        tokens: Worst case of all attempts in tokens.
+        enforced: Whether the request carries ``output_cap``; not where nothing limits spending.
+    """
+
+    terms: CallTerms
+    output_cap: int
+    nano: int
+    tokens: int
+    enforced: bool
+
+    @property
+    def model(self) -> str:
+        """The catalogue's name of the model whose price holds."""
+        return self.terms.model
+
+    @property
+    def currency(self) -> str:
+        """Of ``nano``."""
+        return self.terms.currency
+
+    @property
+    def input_tokens(self) -> int:
+        """Upper bound of what the provider reads, in each attempt."""
+        return self.terms.input_tokens
+
+    def capped(self, cap: int) -> CallBound:
+        """The bound of the same call with an output cap of ``cap`` tokens, which the request then carries."""
+        return self.terms.bound(cap)
 
     def shrink(self, free_nano: int | None, free_tokens: int | None, floor: int | None = None) -> CallBound | None:
         """The same call with the largest cap that fits; None if none does.
@@ -78,9 +107,9 @@ class CallBound:
             free_tokens: Tokens to fit in; None for no limit.
             floor: Smallest cap worth sending; None for ``lowest_cap``. A smaller cap of the caller's holds.
         """
-        if self.facts.cap_keyword is None:
+        if self.terms.facts.cap_keyword is None:
             return None
-        low = min(max(floor or 0, self.lowest_cap) if floor is None else floor, self.output_cap)
+        low = min(self.terms.lowest_cap if floor is None else floor, self.output_cap)
         high = self.output_cap
         best: CallBound | None = None
         while low <= high:
@@ -97,22 +126,22 @@ class CallBound:
     @property
     def cut_by_us(self) -> bool:
         """Whether a reply that reaches the cap was cut by us and not by the caller."""
-        return self.enforced and (self.callers_cap is None or self.output_cap < self.callers_cap)
+        return self.enforced and (self.terms.callers_cap is None or self.output_cap < self.terms.callers_cap)
 
     def call_kwargs(self) -> dict[str, Any]:
         """The keyword arguments to call the model with: the caller's, with our cap in place of any other."""
-        if not self.enforced or self.facts.cap_keyword is None:
-            return dict(self.kwargs)
-        kwargs = {name: value for name, value in self.kwargs.items() if name not in providers.CAP_NAMES}
-        if not self.facts.cap_is_field:
-            kwargs[self.facts.cap_keyword] = self.output_cap
+        facts = self.terms.facts
+        if not self.enforced or facts.cap_keyword is None:
+            return dict(self.terms.kwargs)
+        kwargs = {name: value for name, value in self.terms.kwargs.items() if name not in providers.CAP_NAMES}
+        if not facts.cap_is_field:
+            kwargs[facts.cap_keyword] = self.output_cap
         return kwargs
 
     def field_updates(self) -> dict[str, Any]:
         """Fields to change on a copy of the model, for classes that read the cap from a field only."""
-        if not self.enforced or not self.facts.cap_is_field:
-            return {}
-        return {str(self.facts.cap_keyword): self.output_cap}
+        facts = self.terms.facts
+        return {str(facts.cap_keyword): self.output_cap} if self.enforced and facts.cap_is_field else {}
 
 
 def bound_call(
@@ -161,24 +190,20 @@ def bound_call(
     thinking = providers.thinking_budget(model, kwargs)
     cap = _cap(info, callers_cap, thinking, bounded=bounded)
     reasoning = info is not None and info.reasoning
-    bound = CallBound(
+    terms = CallTerms(
         model=model_id,
         kwargs=kwargs,
         input_tokens=input_tokens,
-        output_cap=cap,
         choices=providers.choices(model, kwargs),
         attempts=providers.attempts(model),
-        nano=0,
-        tokens=0,
         currency=info.currency if info is not None else "USD",
         service_tier=providers.service_tier(model, kwargs),
         callers_cap=callers_cap,
         lowest_cap=min(cap, thinking + (REASONING_FLOOR if reasoning else FLOOR)),
-        enforced=bounded,
         facts=providers.facts_of(type(model)),
         calculator=calculator if info is not None and info.rates is not None else None,
     )
-    return replace(bound.capped(cap), enforced=bounded)
+    return terms.bound(cap, enforced=bounded)
 
 
 def _priced_as(model_id: str, price_as: Mapping[str, str] | None) -> str:

@@ -106,8 +106,11 @@ def _anthropic_iteration(iteration: Any) -> tuple[str | None, TokenUsage]:
 
 
 def _normal_form(reported: Mapping[str, Any]) -> TokenUsage:
-    of_input = reported.get("input_token_details") or {}
-    of_output = reported.get("output_token_details") or {}
+    of_input = reported.get("input_token_details")
+    of_output = reported.get("output_token_details")
+    if not of_input and not of_output:
+        return _checked(input=_count(reported, "input_tokens"), output=_count(reported, "output_tokens"))
+    of_input, of_output = of_input or {}, of_output or {}
     one_hour = _tiered(of_input, "ephemeral_1h_input_tokens")
     written = max(_tiered(of_input, "cache_creation"), one_hour + _tiered(of_input, "ephemeral_5m_input_tokens"))
     return _checked(

@@ -82,7 +82,9 @@ class Occupancy:
 class TaskBody(Protocol):
     """Something that turns a job into a result; it may raise anything."""
 
-    def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> Coroutine[Any, Any, TaskResult]: ...
+    def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> Coroutine[Any, Any, TaskResult]:
+        """Execute the job."""
+        ...
 
 
 @dataclass(frozen=True)

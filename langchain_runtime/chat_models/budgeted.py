@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial, wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -215,6 +216,8 @@ def _guarded(own: Callable[..., Any], carry_out: Callable[..., Any]) -> Callable
 
         return carry_out(self._guarded_call(messages, stop, kwargs), request)
 
+    # LangChain asks for the signature in every call; stated, it need not be looked for behind the wrapper.
+    method.__signature__ = signature(own)  # type: ignore[attr-defined]  # functions take any attribute
     return method
 
 

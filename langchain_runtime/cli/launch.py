@@ -68,12 +68,13 @@ class Launch:
 
     def compile(self, **persistence: Any) -> CompiledRunGraph:
         """The graph, ready to run; what is wrong with it is refused here."""
+        from langchain_runtime.cost import default_catalog
         from langchain_runtime.graph import RunGraph
 
         options = self.record.options
         graph = RunGraph.from_run_file(self.run_file, allow_code=bool(options.get("allow_code")))
         like = options.get("price_as")
-        price_as = {self.record.model: like} if like else {}
+        price_as = {self.record.model: default_catalog().get(like).id} if like else {}
         return graph.compile(price_as=price_as, raise_on_failure=False, **persistence)
 
 

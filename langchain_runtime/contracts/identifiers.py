@@ -18,6 +18,8 @@ RESERVED_TASK_IDS: Final = frozenset({"driver", "prepare", "finish"})
 CHILD_SEPARATOR: Final = "#"
 """Joins a ``for_each`` task and the index of its child: ``map#0``. Ours alone."""
 
+_HINT: Final = "use 1 to 128 letters, digits, '_', '.' or '-', starting with a letter, digit or '_', without '..'"
+
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _CHILD_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}({CHILD_SEPARATOR}\d+)*")
 
@@ -34,10 +36,7 @@ def check_run_id(value: Any) -> str:
             holds ``..``.
     """
     if not _is_safe(value, _ID):
-        raise InvalidInputError(
-            f"{value!r} is not a valid run id",
-            hint="use 1 to 128 letters, digits, '_', '.' or '-', starting with a letter, digit or '_', without '..'",
-        )
+        raise InvalidInputError(f"{value!r} is not a valid run id", hint=_HINT)
     return str(value)
 
 
@@ -49,17 +48,13 @@ def check_task_id(value: Any) -> str:
     """
     if not _is_safe(value, _ID) or value in RESERVED_TASK_IDS:
         reserved = ", ".join(sorted(RESERVED_TASK_IDS))
-        raise InvalidInputError(
-            f"{value!r} is not a valid task id",
-            hint="use 1 to 128 letters, digits, '_', '.' or '-', starting with a letter, digit or '_', without '..'; "
-            f"reserved: {reserved}",
-        )
+        raise InvalidInputError(f"{value!r} is not a valid task id", hint=f"{_HINT}; reserved: {reserved}")
     return str(value)
 
 
 def _task_id(value: Any) -> str:
     if not _is_safe(value, _CHILD_ID):
-        raise InvalidInputError(f"{value!r} is not a valid task id")
+        raise InvalidInputError(f"{value!r} is not a valid task id", hint=_HINT)
     return str(value)
 
 

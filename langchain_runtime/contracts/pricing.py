@@ -30,12 +30,13 @@ class RateCard(BaseModel):
 
 
 class PriceTier(BaseModel):
-    """The rates of a whole call whose input exceeds ``above_input_tokens``."""
+    """The rates of a whole call whose input exceeds ``above_input_tokens``, also by service tier."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     above_input_tokens: int = Field(ge=0)
     rates: RateCard
+    service_tiers: dict[str, RateCard] = Field(default_factory=dict)
 
 
 class ModelInfo(BaseModel):

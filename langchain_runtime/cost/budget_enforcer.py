@@ -36,11 +36,17 @@ class _Reserve:
 
 
 @dataclass(frozen=True, slots=True)
+class _Release:
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Sleep:
     seconds: float
 
 
-_Plan = Generator[_Reserve | _Sleep, Any, Reservation]
+_Step = _Reserve | _Release | _Sleep
+_Plan = Generator[_Step, Any, Reservation]
 
 
 class BudgetEnforcer:
@@ -108,11 +114,14 @@ class BudgetEnforcer:
             except StopIteration as end:
                 reservation: Reservation = end.value
                 return reservation
-            if isinstance(step, _Reserve):
-                answer = self._ledger.reserve(step.hold)
-            else:
-                self._sleep(step.seconds)
-                answer = None
+            answer = None
+            match step:
+                case _Reserve():
+                    answer = self._ledger.reserve(step.hold)
+                case _Release():
+                    self._ledger.release(step.reservation_id)
+                case _Sleep():
+                    self._sleep(step.seconds)
 
     async def aadmit(self, hold: Hold, budgets: Sequence[Budget], *, shrink: Shrink) -> Reservation:
         """Async twin of ``admit``."""
@@ -124,37 +133,63 @@ class BudgetEnforcer:
             except StopIteration as end:
                 reservation: Reservation = end.value
                 return reservation
-            if isinstance(step, _Reserve):
-                answer = await self._ledger.areserve(step.hold)
-            else:
-                await self._asleep(step.seconds)
-                answer = None
+            answer = None
+            match step:
+                case _Reserve():
+                    answer = await self._ledger.areserve(step.hold)
+                case _Release():
+                    await self._ledger.arelease(step.reservation_id)
+                case _Sleep():
+                    await self._asleep(step.seconds)
 
     def _plan(self, hold: Hold, budgets: Sequence[Budget], shrink: Shrink) -> _Plan:
         by_scope = {budget.scope: budget for budget in budgets}
-        decision: Decision = yield _Reserve(hold)
+        shadows = frozenset(budget.scope for budget in budgets if budget.on_exceed == "warn")
+        decision = yield from self._ask(hold, shadows)
         shrinks = 0
         while decision.reservation is None:
             assert decision.refused_by is not None
-            budget = by_scope[decision.refused_by.scope.name]
-            if budget.on_exceed == "warn":
-                self._tell(hold, decision, "warn")
-                decision = yield _Reserve(hold.model_copy(update={"unchecked": True, "id": uuid.uuid4().hex}))
-            elif budget.on_exceed == "cap" and shrinks < _MOST_SHRINKS:
+            budget = by_scope.get(decision.refused_by.scope.name)
+            wish = budget.on_exceed if budget is not None else "raise"
+            if wish == "cap" and shrinks < _MOST_SHRINKS:
                 smaller = shrink(decision.free_nano, decision.free_tokens)
                 if smaller is None:
                     raise self._refusal(hold, decision, "raise")
                 shrinks += 1
                 self._tell(hold, decision, "cap")
-                decision = yield _Reserve(smaller)
-            elif budget.on_exceed == "wait" and decision.verdict is Verdict.WAIT:
-                decision = yield from self._wait(hold, budget, decision)
+                hold = smaller
+                decision = yield from self._ask(hold, shadows)
+            elif wish == "wait" and decision.verdict is Verdict.WAIT:
+                assert budget is not None
+                decision = yield from self._wait(hold, budget, decision, shadows)
             else:
-                action = budget.on_exceed if budget.on_exceed in {"interrupt", "downgrade"} else "raise"
-                raise self._refusal(hold, decision, action)
+                raise self._refusal(hold, decision, wish if wish in {"interrupt", "downgrade"} else "raise")
         return decision.reservation
 
-    def _wait(self, hold: Hold, budget: Budget, decision: Decision) -> Generator[_Reserve | _Sleep, Any, Decision]:
+    def _ask(self, hold: Hold, shadows: frozenset[str]) -> Generator[_Step, Any, Decision]:
+        """Reserve ``hold``; where only ``shadows`` (scopes that warn) refuse it, record it all the same.
+
+        An unchecked hold skips every scope's check, so the scopes that do enforce are reserved by a probe of their
+        own first, which is given back once the whole hold stands: nobody can take their room in between.
+        """
+        decision: Decision = yield _Reserve(hold)
+        if decision.reservation is not None or shadows.isdisjoint(hold.scopes):
+            return decision
+        enforced = tuple(name for name in hold.scopes if name not in shadows)
+        probe = hold.model_copy(update={"id": uuid.uuid4().hex, "scopes": enforced, "sent": False})
+        if enforced:
+            answer: Decision = yield _Reserve(probe)
+            if answer.reservation is None:
+                return answer
+        self._tell(hold, decision, "warn")
+        recorded: Decision = yield _Reserve(hold.model_copy(update={"unchecked": True, "id": uuid.uuid4().hex}))
+        if enforced:
+            yield _Release(probe.id)
+        return recorded
+
+    def _wait(
+        self, hold: Hold, budget: Budget, decision: Decision, shadows: frozenset[str]
+    ) -> Generator[_Step, Any, Decision]:
         """Try again until the answer is another one than WAIT."""
         self._tell(hold, decision, "wait")
         deadline = None if budget.wait_timeout is None else self._clock() + budget.wait_timeout
@@ -165,7 +200,7 @@ class BudgetEnforcer:
                 raise self._refusal(hold, decision, "raise")
             yield _Sleep(min(left, pause * (0.5 + self._random())))
             pause = min(_LONGEST_PAUSE, pause * 2)
-            decision = yield _Reserve(hold)
+            decision = yield from self._ask(hold, shadows)
         return decision
 
     def _refusal(

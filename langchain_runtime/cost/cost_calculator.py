@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from langchain_runtime.contracts.errors import UnpricedModelError
 from langchain_runtime.contracts.money import Cost
@@ -11,7 +12,13 @@ from langchain_runtime.contracts.protocols import ModelCatalog
 from langchain_runtime.contracts.usage import TokenUsage
 from langchain_runtime.cost.model_catalog import default_catalog
 
-_MILLION = 1_000_000
+_MILLION: Final = 1_000_000
+
+_STANDARD: Final = frozenset({"auto", "default", "on_demand", "standard", "standard_only"})
+"""Providers' names of the tier that the list price is for (API references of OpenAI, Anthropic and Groq, 2026)."""
+
+_NEVER_DEARER: Final = frozenset({"batch", "flex"})
+"""Tiers that trade speed for a discount: without a price of their own, the standard one is high enough."""
 
 
 class CostCalculator:
@@ -35,15 +42,14 @@ class CostCalculator:
         Args:
             usage: Tokens of one call; sub-counts are parts of input and output.
             model: Whose price.
-            service_tier: The tier that served the call; None for the standard one. A tier that the catalogue does not
-                know is charged at the standard rates.
+            service_tier: The tier that served the call; None for the standard one.
 
         Raises:
             UnknownModelError: The catalogue has no such model.
-            UnpricedModelError: The model, or a unit it used, has no price.
+            UnpricedModelError: The model, a unit it used or the service tier has no price.
         """
         info = self._catalog.get(model)
-        card = _card_for(info, usage.input, service_tier)
+        *_, card = _cards_up_to(info, usage.input, service_tier)
         total = sum(tokens * rate for tokens, rate in _lines(usage, card, info.id))
         return Cost.from_nano(card.per_request - -total // _MILLION, info.currency)
 
@@ -52,7 +58,8 @@ class CostCalculator:
 
         Every input token at the dearest input-side rate that can apply (a cache write with the longest lifetime, a
         tier that the input reaches), every output token at the dearest output rate. A call that asks for a service
-        tier is held at the dearer of that tier and the standard one, since providers fall back.
+        tier is held at the dearer of that tier and the standard one, since providers fall back. Audio input is left
+        out: ``TokenEstimator.upper_bound`` refuses it.
 
         Args:
             input_tokens: Upper bound of what the provider reads.
@@ -62,42 +69,41 @@ class CostCalculator:
 
         Raises:
             UnknownModelError: The catalogue has no such model.
-            UnpricedModelError: It knows no price for it.
+            UnpricedModelError: It knows no price for it, or none for the service tier.
         """
         info = self._catalog.get(model)
-        cards = list(_cards_up_to(info, input_tokens, service_tier))
+        cards = [*_cards_up_to(info, input_tokens, None), *_cards_up_to(info, input_tokens, service_tier)]
         input_rate = max(
             rate for card in cards for rate in (card.input, card.cache_write or 0, card.cache_write_1h or 0)
         )
-        output_rate = max(card.output for card in cards)
+        output_rate = max(rate for card in cards for rate in (card.output, card.audio_output or 0))
         total = input_tokens * input_rate + output_tokens * output_rate
         fee = max(card.per_request for card in cards)
         return Cost.from_nano(fee - -total // _MILLION, info.currency)
 
 
-def _standard(info: ModelInfo) -> RateCard:
+def _cards_up_to(info: ModelInfo, input_tokens: int, service_tier: str | None) -> Iterator[RateCard]:
+    """The cards whose thresholds the input exceeds, ascending: the last one holds for the whole call.
+
+    Raises:
+        UnpricedModelError: The model or the service tier has no price.
+    """
     if info.rates is None:
         raise UnpricedModelError(
             f"no price is known for {info.id!r}", model=info.id, hint="give its price in a catalogue overlay"
         )
-    return info.rates
-
-
-def _card_for(info: ModelInfo, input_tokens: int, service_tier: str | None) -> RateCard:
-    card = _standard(info)
-    if service_tier in info.service_tiers:
-        return info.service_tiers[service_tier]
-    for tier in info.tiers:  # ascending: the last one that the input exceeds holds for the whole call
+    named = service_tier if service_tier in info.service_tiers else None
+    if named is None and service_tier is not None and service_tier not in _STANDARD | _NEVER_DEARER:
+        raise UnpricedModelError(
+            f"no price is known for {info.id!r} in the service tier {service_tier!r}",
+            model=info.id,
+            unit=f"service_tier:{service_tier}",
+            hint="ask for the standard tier, or use a budget without a limit",
+        )
+    yield info.rates if named is None else info.service_tiers[named]
+    for tier in info.tiers:
         if input_tokens > tier.above_input_tokens:
-            card = tier.rates
-    return card
-
-
-def _cards_up_to(info: ModelInfo, input_tokens: int, service_tier: str | None) -> Iterator[RateCard]:
-    yield _standard(info)
-    yield from (tier.rates for tier in info.tiers if input_tokens > tier.above_input_tokens)
-    if service_tier in info.service_tiers:
-        yield info.service_tiers[service_tier]
+            yield tier.rates if named is None else tier.service_tiers.get(named, tier.rates)
 
 
 def _lines(usage: TokenUsage, card: RateCard, model: str) -> Iterator[tuple[int, int]]:

@@ -13,8 +13,9 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import tiktoken
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _DOWNLOAD_SECONDS: Final = 5.0
 
 _CL100K: Final = re.compile(r"^(gpt-4(?!o|\.|-?5)|gpt-3\.5|text-embedding)")
-"""OpenAI models before GPT-4o; all since use o200k_base (tiktoken/model.py), and so does our guess for others."""
+"""OpenAI models before GPT-4o; later ones use o200k_base (tiktoken/model.py), our guess for all others."""
 
 
 class TokenizerUnavailableWarning(UserWarning):
@@ -50,25 +51,25 @@ def load_encoding(name: str) -> tiktoken.Encoding | None:
 
 
 def _offline(name: str) -> tiktoken.Encoding | None:
-    try:
-        ranks = files("bpe_openai") / "data" / f"{name}.tiktoken.gz"
-    except ModuleNotFoundError:
-        return None
-    if not ranks.is_file():
-        return None
-    return _encoding(name, lambda _url, **_check: _read_ranks(ranks))
+    # Found without being imported: the package reads all its encodings when it is.
+    package = find_spec("bpe_openai")
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
+        ranks = Path(folder) / "data" / f"{name}.tiktoken.gz"
+        if ranks.is_file():
+            return _encoding(name, lambda _url, **_check: _read_ranks(ranks))
+    return None
 
 
-def _read_ranks(ranks: Any) -> dict[bytes, int]:
+def _read_ranks(path: Path) -> dict[bytes, int]:
     """A rank file: one token a line, base64, with its rank."""
-    lines = gzip.decompress(ranks.read_bytes()).splitlines()
+    lines = gzip.decompress(path.read_bytes()).splitlines()
     return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines if line)}
 
 
 def _encoding(name: str, load: Callable[..., dict[bytes, int]]) -> tiktoken.Encoding:
     """Build tiktoken's own encoding with ranks from elsewhere: pattern and special tokens stay tiktoken's."""
     import tiktoken  # noqa: PLC0415 - only where tokens are counted
-    from tiktoken_ext import openai_public  # noqa: PLC0415 - as above
+    from tiktoken_ext import openai_public  # type: ignore[import-untyped]  # noqa: PLC0415 - as above
 
     constructor = getattr(openai_public, name)
     rebound = type(constructor)(constructor.__code__, {**constructor.__globals__, "load_tiktoken_bpe": load})

@@ -7,6 +7,7 @@ import functools
 import re
 import threading
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,7 @@ class ModelCatalog:
         self._roles = dict(ROLES)
         self._lock = threading.Lock()
         self._known: dict[str, ModelInfo] = {}
+        self._day: date | None = None
 
     def get(self, model: str) -> ModelInfo:
         """The model behind ``provider:name``, a bare name or a role.
@@ -64,11 +66,15 @@ class ModelCatalog:
         Raises:
             UnknownModelError: There is none; the hint names the nearest.
         """
-        known = self._known.get(model)
+        name = self._roles.get(model, model)
+        today = datetime.now(tz=UTC).date()
+        known = self._known.get(name) if today == self._day else None
         if known is None:
-            known = self._look_up(self._roles.get(model, model))
+            known = self._look_up(name)
             with self._lock:
-                self._known[model] = known
+                if today != self._day:  # list prices change from one day to the next
+                    self._day, self._known = today, {}
+                self._known[name] = known
         return known
 
     def by_role(self, role: str) -> ModelInfo:
@@ -90,7 +96,6 @@ class ModelCatalog:
         self.get(model)
         with self._lock:
             self._roles[role] = model
-            self._known.pop(role, None)
 
     def names(self) -> list[str]:
         """Every model by its ``provider:name``, sorted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.metadata import version
@@ -24,6 +25,16 @@ _UNITS: Final = {
 }
 """genai-prices' name of each rate."""
 
+_INDISTINGUISHABLE: Final = {"output": ("output_image_mtok", "output_video_mtok")}
+"""Units that ``TokenUsage`` does not tell apart from a rate's own: the dearest of them is charged for all."""
+
+_CONTEXTS: Final = ("service_tier", "processing", "speed")
+"""What a price variant may depend on to count as a service tier (``processing: batch``, Anthropic's ``speed: fast``)."""
+
+_CLAUDE_1H: Final = 2
+"""A one-hour cache write costs twice the input rate (Anthropic, "Prompt caching", pricing, 2026); resellers' entries
+leave it out."""
+
 _NANO: Final = 10**9
 _REQUESTS_IN_A_THOUSAND: Final = 1000
 
@@ -39,12 +50,14 @@ def find_price(name: str, provider: str | None) -> ModelInfo | None:
         found_provider, model = get_snapshot().find_provider_model(name, None, provider, None)
     except LookupError:
         return None
-    prices = model.get_prices(datetime.now(tz=UTC))
+    now = datetime.now(tz=UTC)
+    variants = {name: model.get_prices(now, when) for name, when in _service_tiers(model)}
+    standard = _any_hour(model, now)
     return ModelInfo(
         id=f"{found_provider.id}:{model.id}",
-        rates=_card(prices, None),
-        tiers=tuple(_tiers(prices)),
-        service_tiers=_service_tiers(model),
+        rates=_card(model, standard, None),
+        tiers=tuple(_tiers(model, standard, variants)),
+        service_tiers=_cards(model, variants, None),
         context_window=model.context_window,
         source=f"genai-prices {version('genai-prices')}",
         dated=_dated(model),
@@ -58,11 +71,35 @@ def all_names() -> Iterator[str]:
             yield f"{provider.id}:{model.id}"
 
 
-def _card(prices: types.ModelPrice, input_tokens: int | None) -> RateCard | None:
+def _any_hour(model: types.ModelInfo, now: datetime) -> types.ModelPrice:
+    """The prices in force today; where they depend on the hour, the dearest of the day: a call may outlast the hour."""
+    if isinstance(model.prices, types.ModelPrice):
+        return model.prices
+    by_hour = []
+    for price in reversed(model.prices):  # the last one that applies counts
+        if isinstance(price.constraint, types.TimeOfDateConstraint):
+            by_hour.append(price.prices)
+        elif price.constraint is None or price.constraint.active(now):
+            by_hour.append(price.prices)
+            break
+    dearest = copy(by_hour[-1] if by_hour else model.prices[0].prices)
+    for prices in by_hour:
+        for key, value in vars(prices).items():
+            known = getattr(dearest, key)
+            if isinstance(value, Decimal) and (known is None or (isinstance(known, Decimal) and value > known)):
+                setattr(dearest, key, value)
+    return dearest
+
+
+def _card(model: types.ModelInfo, prices: types.ModelPrice, input_tokens: int | None) -> RateCard | None:
     """The rates of a call with this much input (None: as little as possible); None without prices for tokens."""
     rates = {unit: _rate(getattr(prices, key, None), input_tokens) for unit, key in _UNITS.items()}
     if rates["input"] is None or rates["output"] is None:
         return None
+    for unit, keys in _INDISTINGUISHABLE.items():
+        rates[unit] = max(rates[unit] or 0, *(_rate(getattr(prices, key, None), input_tokens) or 0 for key in keys))
+    if rates["cache_write"] is not None and rates["cache_write_1h"] is None and "claude" in model.id:
+        rates["cache_write_1h"] = _CLAUDE_1H * rates["input"]
     per_thousand = getattr(prices, "requests_kcount", None)
     fee = 0 if not isinstance(per_thousand, Decimal) else _ceil(per_thousand * _NANO / _REQUESTS_IN_A_THOUSAND)
     return RateCard.model_validate({**rates, "per_request": fee})
@@ -77,28 +114,31 @@ def _rate(price: Decimal | types.TieredPrices | None, input_tokens: int | None) 
     return _ceil(price * _NANO)
 
 
-def _tiers(prices: types.ModelPrice) -> Iterator[PriceTier]:
-    tiered = [value for value in vars(prices).values() if isinstance(value, types.TieredPrices)]
+def _cards(
+    model: types.ModelInfo, variants: Mapping[str, types.ModelPrice], input_tokens: int | None
+) -> dict[str, RateCard]:
+    cards = {name: _card(model, prices, input_tokens) for name, prices in variants.items()}
+    return {name: card for name, card in cards.items() if card is not None}
+
+
+def _tiers(
+    model: types.ModelInfo, standard: types.ModelPrice, variants: Mapping[str, types.ModelPrice]
+) -> Iterator[PriceTier]:
+    values = [value for prices in (standard, *variants.values()) for value in vars(prices).values()]
+    tiered = [value for value in values if isinstance(value, types.TieredPrices)]
     for start in sorted({tier.start for value in tiered for tier in value.tiers}):
-        card = _card(prices, start)
+        card = _card(model, standard, start)
         if card is not None:
-            yield PriceTier(above_input_tokens=start, rates=card)
+            yield PriceTier(above_input_tokens=start, rates=card, service_tiers=_cards(model, variants, start))
 
 
-def _service_tiers(model: types.ModelInfo) -> dict[str, RateCard]:
-    """Rates by tier, where the table knows them and nothing else must hold for them."""
-    found: dict[str, RateCard] = {}
+def _service_tiers(model: types.ModelInfo) -> Iterator[tuple[str, dict[str, str]]]:
+    """Names of the tiers that have prices of their own and depend on nothing else, and when they apply."""
     for variant in model.price_variants or ():
-        tier = _tier_name(variant.when)
-        if tier is not None:
-            card = _card(model.get_prices(datetime.now(tz=UTC), {**variant.when}), None)
-            if card is not None:
-                found[tier] = card
-    return found
-
-
-def _tier_name(when: Mapping[str, str]) -> str | None:
-    return when.get("service_tier") if set(when) == {"service_tier"} else None
+        if len(variant.when) == 1:
+            ((context, name),) = variant.when.items()
+            if context in _CONTEXTS:
+                yield name, dict(variant.when)
 
 
 def _dated(model: types.ModelInfo) -> Any:

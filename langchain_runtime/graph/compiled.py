@@ -63,15 +63,14 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         builder.add_edge("finish", END)
         compiled = builder.compile(checkpointer=checkpointer, store=services.store, cache=cache, name=spec.name)
         graph = cls.__new__(cls)
-        graph.__dict__.update(compiled.__dict__)
-        graph._execution = execution
-        graph.stream_eager = True  # a lone driver would stream only at its end
+        # LangGraph's constructor knows only its own attributes, and a lone driver would stream only at its end.
+        graph.__dict__.update({**compiled.__dict__, "_execution": execution, "stream_eager": True})
         return graph
 
     def copy(self, update: dict[str, Any] | None = None) -> Self:
         """A copy that shares the execution; LangGraph's constructor knows only its own attributes."""
         copied = super().copy(update)
-        copied._execution = self._execution
+        copied.__dict__["_execution"] = self._execution
         return copied
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -150,7 +149,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """One node for each task, one edge for each dependency."""
         dag = self._execution.spec.dag
         graph = Graph()
-        start, end = graph.add_node(_drawn(START), START), None
+        start = graph.add_node(_drawn(START), START)
         nodes = {task_id: graph.add_node(_drawn(task_id), task_id) for task_id in dag.nodes}
         end = graph.add_node(_drawn(END), END)
         for task_id, node in dag.nodes.items():

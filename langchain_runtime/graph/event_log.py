@@ -1,4 +1,4 @@
-"""Every lifecycle event goes two ways: to the graph's ``custom`` stream at once, to the run's journal in batches."""
+"""Every lifecycle event goes two ways: to the graph's ``custom`` stream at once, to the journal in batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langchain_runtime.contracts.events import LifecycleEvent
 from langchain_runtime.contracts.protocols import Ledger
 
 _FLUSH_SECONDS = 0.2
-"""How far the journal may lag behind: a live view still feels live, and a run of short tasks writes few transactions."""
+"""How far the journal may lag: a live view still feels live, and a run of short tasks writes few transactions."""
 
 
 class EventLog:

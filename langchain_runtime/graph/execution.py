@@ -30,8 +30,8 @@ from langchain_runtime.graph.run_ids import new_run_id
 from langchain_runtime.graph.services import Services, run_budget
 from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.graph.state import RunGraphState
-from langchain_runtime.graph.top_ups import TopUps
 from langchain_runtime.graph.task_calls import CallTask, call_async_task, call_sync_task, run_in_own_loop
+from langchain_runtime.graph.top_ups import TopUps
 from langchain_runtime.orchestration import ParallelExecutor
 
 RUN_ID = "run_id"
@@ -137,7 +137,7 @@ class Execution:
                 memory=self.services.memory,
                 budgets=budgets,
                 on_event=log.emit,
-                on_body_stopped=lambda task_id: driver.body_stopped(task_id),
+                on_body_stopped=lambda task_id: driver.body_stopped(task_id),  # noqa: PLW0108 - made further down
                 stream=log.stream,
             ),
         )

@@ -1,12 +1,12 @@
 """What a run would do and cost, before anything is spent.
 
-Figures of a task whose dependencies have not run yet are assumptions: a reply is taken to have ``ASSUMED_OUTPUT_TOKENS``
-tokens (or its cap, if smaller), at worst its cap; what a prompt receives is the sum of those replies.
+Figures of a task whose dependencies have not run yet are assumptions: a reply is taken to have
+``ASSUMED_OUTPUT_TOKENS`` tokens (or its cap, if smaller), at worst its cap; a prompt receives the sum of those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -93,7 +93,10 @@ class RunPlan(BaseModel):
         """A table for a terminal."""
         width = max([len(task.id) for task in self.tasks], default=4)
         model_width = max([len(task.model or "-") for task in self.tasks], default=5)
-        header = f"  {'task':<{width}}  {'model':<{model_width}}  {'in':>7}  {'out':>7}  {'expected':>10}  {'at most':>10}  {'s':>6}"
+        header = (
+            f"  {'task':<{width}}  {'model':<{model_width}}  {'in':>7}  {'out':>7}  "
+            f"{'expected':>10}  {'at most':>10}  {'s':>6}"
+        )
         rows = [
             f"{'*' if task.critical else ' '} {task.id:<{width}}  {task.model or '-':<{model_width}}  "
             f"{task.expected.input:>7}  {task.expected.output:>7}  {_money(task.expected_cost):>10}  "
@@ -124,13 +127,23 @@ def plan_run(spec: GraphSpec, services: Services, given: Mapping[str, JsonValue]
     sizes = _Sizes(spec, services, inputs)
     seconds = {task_id: _seconds(definition, sizes.of(task_id)) for task_id, definition in spec.tasks.items()}
     scheduler = Scheduler(spec.dag, expected_seconds=seconds)
-    path, path_seconds = scheduler.critical_path()
+    critical = scheduler.critical_path()
+    path, path_seconds = critical.task_ids, critical.seconds
     forecast = simulate(
         ParallelExecutor(spec.dag, policy=spec.policy, models={}, expected_seconds=seconds),
         lambda task_id, _attempt: Attempt(seconds[task_id]),
     )
     started = sorted(forecast.spans, key=lambda span: span.started)
-    tasks = tuple(_planned(spec, services, sizes, span.task_id, seconds, set(path)) for span in started)
+    tasks = tuple(
+        _planned(
+            spec.tasks[span.task_id],
+            sizes.of(span.task_id),
+            services,
+            seconds=seconds[span.task_id],
+            critical=span.task_id in path,
+        )
+        for span in started
+    )
     worst = _sum(task.worst_cost for task in tasks)
     return RunPlan(
         name=spec.name,
@@ -197,9 +210,8 @@ class _Sizes:
 
 
 def _planned(
-    spec: GraphSpec, services: Services, sizes: _Sizes, task_id: str, seconds: Mapping[str, float], path: set[str]
+    definition: TaskDefinition, size: _Size, services: Services, *, seconds: float, critical: bool
 ) -> PlannedTask:
-    definition, size = spec.tasks[task_id], sizes.of(task_id)
     expected_cost = worst_cost = None
     info = services.info(definition.model) if definition.model is not None else None
     if definition.model is not None and info is not None and info.rates is not None:
@@ -208,15 +220,15 @@ def _planned(
         worst_cost = services.calculator.worst_case(size.worst.input, size.worst.output, priced_as)
     is_prompt = definition.model is not None
     return PlannedTask(
-        id=task_id,
+        id=definition.spec.id,
         model=definition.model,
-        deps=tuple(spec.dag.nodes[task_id].deps),
+        deps=tuple(dict.fromkeys(dependency.task for dependency in definition.spec.deps)),
         expected=size.expected if is_prompt else TokenUsage(),
         worst=size.worst if is_prompt else TokenUsage(),
         expected_cost=expected_cost,
         worst_cost=worst_cost,
-        seconds=seconds[task_id],
-        critical=task_id in path,
+        seconds=seconds,
+        critical=critical,
     )
 
 
@@ -242,8 +254,8 @@ def _warnings(spec: GraphSpec, tasks: tuple[PlannedTask, ...], worst: Cost | Non
     return found
 
 
-def _sum(costs: object) -> Cost | None:
-    known = [cost for cost in costs if cost is not None]  # type: ignore[attr-defined]  # a generator of costs
+def _sum(costs: Iterable[Cost | None]) -> Cost | None:
+    known = [cost for cost in costs if cost is not None]
     return sum(known[1:], known[0]) if known else None
 
 

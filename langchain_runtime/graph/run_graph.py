@@ -163,7 +163,7 @@ class RunGraph:
                 )
             body = _imported(spec.run, spec.id) if spec.run else None
             tools = tuple(_imported(tool, spec.id) for tool in spec.tools)
-            graph._define(spec, body=body, model=spec.model, response_format=spec.response_format, tools=tools)  # noqa: SLF001 - our own
+            graph._define(spec, body=body, model=spec.model, response_format=spec.response_format, tools=tools)
         return graph
 
     def compile(
@@ -236,12 +236,10 @@ class RunGraph:
 
 
 def _imported(reference: str, task_id: str) -> Runnable[Any, Any] | Any:
-    module, separator, attribute = reference.partition(":")
+    module, _, attribute = reference.partition(":")
     try:
-        if not (module and separator and attribute):
-            raise ImportError("it is not of the form module:attr")
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise InvalidInputError(
             f"task {task_id!r}: cannot import {reference!r}: {error}", hint="write module:attr of something importable"
         ) from error

@@ -74,7 +74,7 @@ class Services:
             for budget in limited:
                 if budget.currency != info.currency:
                     raise CurrencyMismatchError(
-                        f"the budget {budget.scope!r} is in {budget.currency}, the price of {model!r} in {info.currency}",
+                        f"budget {budget.scope!r} is in {budget.currency}, the price of {model!r} in {info.currency}",
                         expected=budget.currency,
                         actual=info.currency,
                         hint=f"give the budget in {info.currency}, or a price in {budget.currency} in an overlay",

@@ -196,6 +196,6 @@ def _check_variables(spec: TaskSpec, inputs: Mapping[str, JsonValue]) -> None:
     if missing := [name for name in variables(spec.prompt) if name not in supplied]:
         raise InvalidInputError(
             f"the prompt of task {spec.id!r} uses {{{missing[0]}}}, which nothing supplies",
-            hint=f"pass it as an input, add it to deps, or write {{{{ and }}}} for braces; supplied: "
+            hint="pass it as an input, add it to deps, or write {{ and }} for braces; supplied: "
             + (", ".join(sorted(supplied)) or "nothing"),
         )

@@ -27,6 +27,12 @@ class TopUps:
         self._asked = 0
 
     def __call__(self, waiting: Sequence[str]) -> bool:
+        """Ask; False if the human wants the run to end instead.
+
+        Raises:
+            GraphInterrupt: The question was not answered yet.
+            InvalidInputError: The answer is of no use.
+        """
         question = self._refusals.question(waiting, scope=self._budget.scope, currency=self._budget.currency)
         answer = interrupt(question)
         number, self._asked = self._asked, self._asked + 1

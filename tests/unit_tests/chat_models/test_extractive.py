@@ -1,6 +1,9 @@
 """The offline model quotes its prompt word for word, says when it finds nothing, and keeps its caps."""
 
+import asyncio
+
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_runtime.chat_models.extractive import NOTHING_FOUND, ExtractiveChatModel
@@ -113,6 +116,7 @@ def test_sentences_that_repeat_each_other_are_quoted_once():
 @pytest.mark.parametrize(
     ("text", "question"),
     [
+        ("Caching policies decide which replies are kept for later.", "Which policy keeps a reply?"),
         ("Der Übergangszeitraum für Größenänderungen beträgt zwölf Wochen.", "Wie lang ist der Übergangszeitraum?"),
         ("Спутник вращается вокруг Земли за девяносто минут.", "За сколько минут вращается спутник?"),  # noqa: RUF001 - Russian
         (
@@ -120,7 +124,7 @@ def test_sentences_that_repeat_each_other_are_quoted_once():
             "日本の首都はどこですか？",  # noqa: RUF001 - Japanese
         ),
     ],
-    ids=["German", "Russian", "Japanese"],
+    ids=["English", "German", "Russian", "Japanese"],
 )
 def test_answers_in_other_languages_and_scripts(text, question):
     reply = ExtractiveChatModel(max_quotes=1).invoke(f'<document id="d">{text}</document>\n\nQuestion: {question}')
@@ -151,9 +155,8 @@ async def test_async_streaming_equals_async_invoke():
     assert text == (await model.ainvoke(prompt)).text != ""
 
 
-async def test_callbacks_receive_every_word():
-    from langchain_core.callbacks import BaseCallbackHandler
-
+@pytest.mark.filterwarnings("ignore:The method .* is in beta")
+async def test_callbacks_receive_every_word_once_whatever_way_it_is_streamed():
     class Words(BaseCallbackHandler):
         def __init__(self):
             self.text = ""
@@ -161,12 +164,28 @@ async def test_callbacks_receive_every_word():
         def on_llm_new_token(self, token, **kwargs):
             self.text += token
 
-    words, prompt = Words(), ask("What do dogs guard?")
-    sync_text = "".join(c.text for c in ExtractiveChatModel().stream(prompt, config={"callbacks": [words]}))
-    assert words.text == sync_text != ""
-    async for _ in ExtractiveChatModel().astream(prompt, config={"callbacks": [words]}):
-        pass
-    assert words.text == sync_text * 2
+    words, model, prompt = Words(), ExtractiveChatModel(), ask("What do dogs guard?")
+    config = {"callbacks": [words]}
+    reply = model.invoke(prompt).text
+    ways = [
+        lambda: list(model.stream(prompt, config=config)),
+        lambda: list(model.stream_events(prompt, config=config, version="v3")),
+        lambda: _collected(model.astream(prompt, config=config)),
+        lambda: _collected_later(model.astream_events(prompt, config=config, version="v3")),
+    ]
+    for way in ways:
+        words.text = ""
+        if asyncio.iscoroutine(waiting := way()):
+            await waiting
+        assert words.text == reply
+
+
+async def _collected(stream):
+    return [chunk async for chunk in stream]
+
+
+async def _collected_later(stream):
+    return await _collected(await stream)
 
 
 def test_reports_usage_and_its_name():
