@@ -292,7 +292,7 @@ class GuardedCall:
                 run_id=str(run.run_id),
                 task=run.task_id,
                 reservation_id=held.id,
-                cost=Cost.from_nano(nano, bound.currency),
+                cost=Cost.from_nano(nano, bound.currency) if bound.terms.calculator is not None else None,
                 usage=usage,
                 model=bound.model,
             )

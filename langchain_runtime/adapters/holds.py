@@ -135,6 +135,7 @@ class CallHolds:
             run_id=run.run_id if run is not None else None,
             task_id=run.task_id if run is not None else None,
             model=bound.model,
+            priced=bound.terms.calculator is not None,
         )
         admitted = bound
 
@@ -158,7 +159,7 @@ class CallHolds:
                     run_id=str(run.run_id),
                     task=run.task_id,
                     reservation_id=made.id,
-                    worst_case=Cost.from_nano(made.nano, made.currency),
+                    worst_case=Cost.from_nano(made.nano, made.currency) if made.priced else None,
                     model=bound.model,
                 )
             )

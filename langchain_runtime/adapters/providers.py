@@ -232,7 +232,7 @@ def without_client_retries(model: BaseChatModel) -> tuple[BaseChatModel, int]:
         return model, 0
     if family == "anthropic":
         single = model.model_copy(update={"max_retries": 0})
-        for client in ("_client", "_async_client"):  # cached properties, built with the old number
+        for client in ("_client_params", "_client", "_async_client"):  # cached properties with the old number
             single.__dict__.pop(client, None)
         return single, attempts(model) - 1
     return _openai_without_client_retries(model)

@@ -64,8 +64,8 @@ def new_run(
     """
     from langchain_runtime.cli.inputs import parse_inputs
     from langchain_runtime.cli.launch import new_launch
-    from langchain_runtime.graph.run_file_reader import read_run_file
     from langchain_runtime.contracts.errors import InvalidInputError
+    from langchain_runtime.graph.run_file_reader import read_run_file
 
     if file is None:
         raise InvalidInputError("there is nothing to run", hint="lcr run FILE, or lcr run --resume RUN")

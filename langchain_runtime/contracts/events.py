@@ -81,22 +81,25 @@ class TaskFinished(_Event):
 
 
 class CallReserved(_Event):
-    """The worst case of a model call was reserved."""
+    """The worst case of a model call was reserved; ``worst_case`` is None where nobody has a price."""
 
     kind: Literal["call_reserved"] = "call_reserved"
     task: TaskID | None
     reservation_id: str
-    worst_case: Cost
+    worst_case: Cost | None
     model: ModelID | None = None
 
 
 class CallSettled(_Event):
-    """A model call ended at ``cost``; ``usage`` is None when the provider did not report it."""
+    """A model call ended.
+
+    ``cost`` is None where nobody has a price, ``usage`` where the provider did not report it.
+    """
 
     kind: Literal["call_settled"] = "call_settled"
     task: TaskID | None
     reservation_id: str
-    cost: Cost
+    cost: Cost | None
     usage: TokenUsage | None = None
     model: ModelID | None = None
 

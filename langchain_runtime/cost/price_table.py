@@ -29,7 +29,7 @@ _INDISTINGUISHABLE: Final = {"output": ("output_image_mtok", "output_video_mtok"
 """Units that ``TokenUsage`` does not tell apart from a rate's own: the dearest of them is charged for all."""
 
 _CONTEXTS: Final = ("service_tier", "processing", "speed")
-"""What a price variant may depend on to count as a service tier (``processing: batch``, Anthropic's ``speed: fast``)."""
+"""What a price variant may depend on to count as a service tier: also ``processing: batch`` and ``speed: fast``."""
 
 _CLAUDE_1H: Final = 2
 """A one-hour cache write costs twice the input rate (Anthropic, "Prompt caching", pricing, 2026); resellers' entries

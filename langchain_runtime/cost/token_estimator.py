@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall, ToolMessage
 from pydantic import BaseModel
 
 from langchain_runtime.contracts.errors import EstimationError, InvalidInputError
@@ -27,11 +28,13 @@ _BOUND_PER_CALL: Final = 100
 """What a provider may add to a request: the largest excess of billed tokens over bytes without tools is below it
 (recorded provider traffic, 289 calls, 2026)."""
 
-_BOUND_TOOLS: Final = {"anthropic": 1_000}
-"""What a provider adds where tools or a reply format are given: Anthropic writes a system prompt of its own (its
-tool-use page lists 264 to 804 tokens by model and tool choice; recorded traffic stays below 1,000)."""
+_BOUND_TOOLS: Final = {"anthropic": 1_000, "claude": 1_000}
+"""What a provider adds where tools or a reply format are given, by a part of the model's name: Anthropic writes a
+system prompt of its own (its tool-use page lists 264 to 804 tokens by model and tool choice; recorded traffic stays
+below 1,000), also where others host the model."""
 
-_BOUND_TOOLS_ELSEWHERE: Final = 300
+_BOUND_TOOLS_ELSEWHERE: Final = 600
+"""The same for everybody else: recorded traffic has up to 469 tokens more than bytes (Llama 4 on Groq)."""
 
 _AGENTIC: Final = re.compile(r"compound|openrouter/auto|deep-research|search-preview|sonar", re.IGNORECASE)
 """Models that search, run code or route on the provider's side and bill input that is not in the request (providers'
@@ -40,13 +43,38 @@ model pages; recorded traffic: 5,003 billed tokens for a request of 59 bytes).""
 _CHUNK: Final = 40_000
 """Characters encoded at once: tiktoken is quadratic in runs without white space."""
 
-_TEXT_KEYS: Final = {"text": "text", "reasoning": "reasoning", "thinking": "thinking", "refusal": "refusal"}
+_TEXT_KEYS: Final = {
+    "input_text": "text",
+    "output_text": "text",
+    "reasoning": "reasoning",
+    "reasoning_text": "text",
+    "refusal": "refusal",
+    "summary_text": "text",
+    "text": "text",
+    "thinking": "thinking",
+}
 """Content blocks that are text, and the key that holds it."""
 
-_DATA_BLOCKS: Final = frozenset(
-    {"tool_use", "tool_call", "tool_result", "function_call", "function_call_output", "json"}
-)
-"""Content blocks whose JSON is what the model reads."""
+_CALL_BLOCKS: Final = frozenset({"custom_tool_call", "function_call", "tool_call", "tool_use"})
+"""Content blocks that repeat what stands in ``tool_calls``, in the provider's own format."""
+
+_DATA_BLOCKS: Final = _CALL_BLOCKS | {
+    "custom_tool_call_output",
+    "function_call_output",
+    "invalid_tool_call",
+    "json",
+    "redacted_thinking",
+    "search_result",
+    "tool_reference",
+    "tool_result",
+}
+"""Content blocks whose JSON is what the model reads; for encrypted ones it is longer than what it hides."""
+
+_NESTING: Final = ("content", "output", "summary")
+"""Keys under which a block holds further blocks; a tool's arguments hold plain data."""
+
+_SENT_EXTRAS: Final = ("function_call", "reasoning", "reasoning_content", "refusal")
+"""Keys of ``additional_kwargs`` that some LangChain integration sends back to its provider."""
 
 
 class TokenEstimator:
@@ -55,7 +83,8 @@ class TokenEstimator:
     Texts are encoded once and remembered, so a conversation that grows costs its new part only.
 
     Args:
-        bytes_per_token: Size of a token where no tokeniser can be had: UTF-8 bytes, rounded down, at least one token.
+        bytes_per_token: Size of a token where no tokeniser can be had: the whole request's UTF-8 bytes are divided by
+            it, rounded down, at least one token.
 
     Raises:
         InvalidInputError: ``bytes_per_token`` is not positive.
@@ -74,9 +103,14 @@ class TokenEstimator:
             model: Whose tokens, as ``provider:name`` or a bare name; None for a current OpenAI model's.
             tools: Tool schemas, reply formats and other JSON of the request.
         """
-        count = self._counter(model)
-        total = sum(_PER_MESSAGE + sum(map(count, _parts(message, strict=False))) for message in messages)
-        return total + sum(_PER_TOOL + count(_json(tool)) for tool in tools)
+        parts = [part for message in messages for part in _expected_parts(message)]
+        parts += map(_json, tools)
+        name = encoding_name(model)
+        if load_encoding(name) is None:
+            size = sum(map(_bytes, parts))
+            return max(1, size // self._bytes_per_token) if size else 0
+        overhead = _PER_MESSAGE * len(messages) + _PER_TOOL * len(tools)
+        return overhead + sum(_encoded_length(name, part) for part in parts)
 
     def upper_bound(
         self, messages: Sequence[BaseMessage], *, model: str | None = None, tools: Sequence[Any] = ()
@@ -87,8 +121,8 @@ class TokenEstimator:
         constants. No tokeniser is loaded.
 
         Raises:
-            EstimationError: A message holds an image, audio, a file or a block of unknown type, or the model reads
-                more than it is sent.
+            EstimationError: A message holds an image, audio, a file, a block of unknown type or reasoning that only
+                the provider has, or the model reads more than it is sent.
         """
         if model is not None and _AGENTIC.search(model):
             raise EstimationError(
@@ -97,51 +131,117 @@ class TokenEstimator:
             )
         total = _BOUND_PER_CALL
         for message in messages:
-            total += _BOUND_PER_MESSAGE + sum(_bytes(part) for part in _parts(message, strict=True))
+            total += _BOUND_PER_MESSAGE + sum(_bytes(part) for part in _bounded_parts(message))
+            total += _kept_reasoning(message)
         if tools:
-            provider = (model or "").partition(":")[0]
-            total += _BOUND_TOOLS.get(provider, _BOUND_TOOLS_ELSEWHERE)
+            total += next(
+                (most for part, most in _BOUND_TOOLS.items() if part in (model or "")), _BOUND_TOOLS_ELSEWHERE
+            )
             total += sum(_BOUND_PER_MESSAGE + _bytes(_json(tool)) for tool in tools)
         return total
 
-    def _counter(self, model: str | None) -> Callable[[str], int]:
-        name = encoding_name(model)
-        if load_encoding(name) is None:
-            return self._by_size
-        return functools.partial(_encoded_length, name)
 
-    def _by_size(self, text: str) -> int:
-        size = _bytes(text)
-        return max(1, size // self._bytes_per_token) if size else 0
+def _blocks(message: BaseMessage) -> list[str | dict[str, Any]]:
+    return [message.content] if isinstance(message.content, str) else message.content
 
 
-def _parts(message: BaseMessage, *, strict: bool) -> Iterator[str]:
-    """Every text of a message that the model reads."""
-    if isinstance(message.content, str):
-        yield message.content
-    else:
-        for block in message.content:
-            yield block if isinstance(block, str) else _block_text(block, strict=strict)
+def _expected_parts(message: BaseMessage) -> Iterator[str]:
+    """Every text of a message that the model reads, once."""
+    blocks = _blocks(message)
+    for block in blocks:
+        key = None if isinstance(block, str) else _TEXT_KEYS.get(str(block.get("type")))
+        text = block if isinstance(block, str) else block.get(key or "")
+        yield text if isinstance(text, str) else _json(block)
     if message.name:
         yield message.name
     if isinstance(message, AIMessage):
-        for call in (*message.tool_calls, *message.invalid_tool_calls):
-            yield f"{call['name']}{_json(call['args'])}{call['id'] or ''}"
+        written = {_call_id(block) for block in blocks if not isinstance(block, str)}
+        yield from (_call(call) for call in message.tool_calls if call["id"] is None or call["id"] not in written)
+
+
+def _bounded_parts(message: BaseMessage) -> Iterator[str]:
+    """Every text of a message that may be sent, in its longest form.
+
+    Raises:
+        EstimationError: A block has no known bound.
+    """
+    for block in _blocks(message):
+        yield from [block] if isinstance(block, str) else _bounded_block(block)
+    yield message.name or ""
+    extras = message.additional_kwargs
+    if "audio" in extras:
+        raise _unbounded("audio")
+    yield from (_json(extras[key]) for key in _SENT_EXTRAS if key in extras)
+    if isinstance(message, AIMessage):
+        # Some integrations send the calls, some the content blocks that repeat them, some either: both are counted.
+        # Arguments may be sent as ASCII, six bytes for a character of three.
+        yield from (_call(call, ascii_only=True) for call in message.tool_calls)
+        yield from (_call(call) for call in message.invalid_tool_calls)
+        if not message.tool_calls and "tool_calls" in extras:
+            yield _json(extras["tool_calls"])
     if isinstance(message, ToolMessage):
         yield message.tool_call_id
 
 
-def _block_text(block: Mapping[str, Any], *, strict: bool) -> str:
+def _bounded_block(block: Mapping[str, Any]) -> Iterator[str]:
     kind = str(block.get("type"))
     key = _TEXT_KEYS.get(kind)
-    if key is not None and isinstance(block.get(key), str):
-        return str(block[key])
-    if kind in _DATA_BLOCKS or key is not None or not strict:
-        return _json(block)
-    raise EstimationError(
+    if key is None and kind not in _DATA_BLOCKS:
+        raise _unbounded(kind)
+    nested = [inner for name in _NESTING if isinstance(block.get(name), list) for inner in block[name]]
+    for inner in nested:
+        if isinstance(inner, Mapping):
+            deque(_bounded_block(inner), maxlen=0)  # only to refuse what has no bound: the JSON below holds its text
+    text = block.get(key or "")
+    if isinstance(text, str):
+        # Text is read as it is; whatever stands beside it (signatures, encrypted reasoning) as it is sent.
+        yield text
+        yield _json({name: value for name, value in block.items() if name != key})
+    else:
+        yield _json(block)
+
+
+def _unbounded(kind: str) -> EstimationError:
+    return EstimationError(
         f"a content block of type {kind!r} has no known upper bound in tokens",
         hint="leave it out, send its text instead, or use a budget without a limit",
     )
+
+
+def _kept_reasoning(message: BaseMessage) -> int:
+    """Tokens of reasoning that the provider keeps and the message only names (OpenAI's ``rs_...`` ids).
+
+    Raises:
+        EstimationError: The message does not say how long its reply was.
+    """
+    named = any(_is_kept(block) for block in _blocks(message) if not isinstance(block, str))
+    if not named:
+        return 0
+    usage = message.usage_metadata if isinstance(message, AIMessage) else None
+    if usage is None:
+        raise EstimationError(
+            "a message names reasoning that only the provider has, and does not say how many tokens it took",
+            hint='ask for it with include=["reasoning.encrypted_content"], or keep usage_metadata on the message',
+        )
+    return usage["output_tokens"]
+
+
+def _is_kept(block: Mapping[str, Any]) -> bool:
+    if block.get("type") != "reasoning" or not str(block.get("id") or "").startswith("rs_"):
+        return False
+    extras = block.get("extras")
+    return not (block.get("encrypted_content") or (isinstance(extras, Mapping) and extras.get("encrypted_content")))
+
+
+def _call_id(block: Mapping[str, Any]) -> Any:
+    return (block.get("call_id") or block.get("id")) if block.get("type") in _CALL_BLOCKS else None
+
+
+def _call(call: ToolCall | InvalidToolCall, *, ascii_only: bool = False) -> str:
+    given = call["args"]
+    # With the separators' spaces, as integrations write arguments.
+    args = given if isinstance(given, str) else json.dumps(given, ensure_ascii=ascii_only, default=_plain)
+    return f"{call['name']}{args}{call['id'] or ''}"
 
 
 def _bytes(text: str) -> int:

@@ -157,7 +157,7 @@ class Dispatcher:
                 run_id=self._run_id,
                 task=definition.spec.id,
                 reservation_id=hold.id,
-                worst_case=Cost.from_nano(hold.nano, hold.currency),
+                worst_case=Cost.from_nano(hold.nano, hold.currency) if hold.priced else None,
                 model=definition.model,
             )
         )
@@ -194,4 +194,5 @@ class Dispatcher:
             run_id=self._run_id,
             task_id=definition.spec.id,
             model=definition.model,
+            priced=bound.terms.calculator is not None,
         )

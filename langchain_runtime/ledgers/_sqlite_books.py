@@ -22,8 +22,8 @@ _ACCOUNT: Final = """
     FROM scopes
 """
 _ENTRY: Final = """
-    SELECT id, scopes, nano, currency, tokens, holder, lease_seconds, reserved_sent, unchecked, run_id, task_id, model,
-           state, lease, expires_at, created_at, charged_nano, charged_tokens, usage, ended_at
+    SELECT id, scopes, nano, currency, tokens, holder, lease_seconds, reserved_sent, unchecked, priced, run_id,
+           task_id, model, state, lease, expires_at, created_at, charged_nano, charged_tokens, usage, ended_at
     FROM reservations
 """
 # The states stand as in the partial index, so that it is used.
@@ -182,8 +182,8 @@ class SqliteBooks(Books):
         hold = entry.hold
         added = self._execute(
             "INSERT INTO reservations (id, scopes, nano, currency, tokens, holder, lease_seconds, reserved_sent,"
-            " unchecked, run_id, task_id, model, state, expires_at, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " unchecked, priced, run_id, task_id, model, state, expires_at, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 hold.id,
                 json.dumps(hold.scopes),
@@ -194,6 +194,7 @@ class SqliteBooks(Books):
                 hold.lease_seconds,
                 hold.sent,
                 hold.unchecked,
+                hold.priced,
                 hold.run_id,
                 hold.task_id,
                 hold.model,
@@ -264,9 +265,9 @@ def _period(period: str | None) -> Period | None:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    (id_, scopes, nano, currency, tokens, holder, lease_seconds, sent, unchecked, run_id, task_id, model), ended = (
-        row[:12],
-        row[12:],
+    (id_, scopes, nano, currency, tokens, holder, lease_seconds, sent, unchecked, priced, run_id, task_id, model), ended = (
+        row[:13],
+        row[13:],
     )
     hold = Hold(
         id=id_,
@@ -278,6 +279,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         lease_seconds=lease_seconds,
         sent=bool(sent),
         unchecked=bool(unchecked),
+        priced=bool(priced),
         run_id=run_id,
         task_id=task_id,
         model=model,

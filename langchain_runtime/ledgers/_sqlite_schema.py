@@ -43,6 +43,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             tokens INTEGER NOT NULL,
             reserved_sent INTEGER NOT NULL,
             unchecked INTEGER NOT NULL,
+            priced INTEGER NOT NULL,
             run_id TEXT,
             task_id TEXT,
             model TEXT,

@@ -66,8 +66,9 @@ class TestReferenceRows:
         assert texts(compact(SIXTEENS, strategy="keep_last")) == [m.text for m in SIXTEENS]
         assert texts(compact(SIXTEENS, strategy="keep_last", max_tokens=8, target=1)) == ["b" * 16, "c" * 16]
 
-    def test_truncate_drops_the_oldest_whole_messages_where_clipping_is_not_enough_N7(self):
-        result = compact(SIXTEENS, strategy="truncate", max_tokens=8, target=1)
+    @pytest.mark.parametrize("strategy", ["truncate", "offload", ("truncate", "offload")])
+    def test_the_oldest_whole_messages_leave_where_clipping_is_not_enough_N7(self, strategy):
+        result = compact(SIXTEENS, strategy=strategy, max_tokens=8, target=1)
         assert texts(result) == ["b" * 16, "c" * 16]  # equality with the limit is fine
         assert list(result.evicted.values()) == [[SIXTEENS[0]]]
 
@@ -227,6 +228,7 @@ class TestOffload:
         result = compact(messages, counter=words, max_tokens=10)
         assert texts(result) == ["m6", "m7"]
         assert [m for kept in result.evicted.values() for m in kept] == messages[:6]
+        assert texts(compact(messages, counter=words, max_tokens=40, trigger=0.3, target=0.1)) == ["m6", "m7"]
 
     def test_a_group_that_must_stay_is_clipped_before_anything_overflows_I4(self):
         huge = tool_turn("big", "line " * 5000)
@@ -290,6 +292,22 @@ class TestTruncate:
         result = compact(messages, counter=characters, strategy="truncate", truncate_to=16, max_tokens=400)
         assert result.bundle.messages[:2] == short
         assert result.clipped == 1
+
+    def test_an_excerpt_is_not_clipped_again_for_a_shorter_note_I8(self):
+        def characters(messages):
+            return sum(len(message.text) for message in messages)
+
+        policy = ContextPolicy(strategy="truncate", truncate_to=16, max_tokens=100, target=0.1, trigger=0.2)
+        once = compact([HumanMessage("go"), *tool_turn("a", "w" * 100_000)], policy, characters)
+        again = compact(once.bundle.messages, policy, characters)
+        assert "cut from 100000 tokens" in once.bundle.messages[-1].text
+        assert again.bundle == once.bundle
+
+    def test_what_was_clipped_and_then_evicted_is_kept_once(self):
+        messages = [*tool_turn("a", "w " * 300), *tool_turn("b", "v " * 300), *humans("h " * 60, "go")]
+        result = compact(messages, counter=words, strategy=("truncate", "offload"), truncate_to=100, max_tokens=150)
+        assert result.clipped == 0
+        assert [m for kept in result.evicted.values() for m in kept] == messages[:-1]
 
     def test_what_people_and_models_wrote_is_never_clipped(self):
         messages = [HumanMessage("h " * 100, id="h"), AIMessage("a " * 100, id="a"), HumanMessage("go", id="go")]
