@@ -27,7 +27,10 @@ _CL100K: Final = re.compile(r"^(gpt-4(?!o|\.|-?5)|gpt-3\.5|text-embedding)")
 
 
 class TokenizerUnavailableWarning(UserWarning):
-    """tiktoken's rank files are not installed, not cached, and could not be downloaded: tokens are estimated by size."""
+    """tiktoken's rank files are neither installed nor cached nor downloadable: tokens are estimated by size."""
+
+
+_lock = threading.Lock()
 
 
 def encoding_name(model: str | None) -> str:
@@ -36,28 +39,36 @@ def encoding_name(model: str | None) -> str:
     return "cl100k_base" if _CL100K.match(name) else "o200k_base"
 
 
-@cache
 def load_encoding(name: str) -> tiktoken.Encoding | None:
-    """The encoding, or None with one warning when it cannot be had; asked once per process."""
-    encoding = _offline(name) or _downloaded(name)
-    if encoding is None:
-        warnings.warn(
-            f"tiktoken's {name} is not available offline and could not be downloaded within {_DOWNLOAD_SECONDS:.0f} s; "
-            'tokens are estimated from bytes. Install "langchain-runtime-layer[offline]" for exact counts.',
-            TokenizerUnavailableWarning,
-            stacklevel=2,
-        )
-    return encoding
+    """The encoding, or None with one warning when it cannot be had; looked for once per process."""
+    with _lock:  # the first one loads, the others wait for it
+        return _load(name)
+
+
+@cache
+def _load(name: str) -> tiktoken.Encoding | None:
+    encoding = _offline(name)
+    if encoding is not None:
+        return encoding
+    found = _downloaded(name)
+    if not isinstance(found, Exception):
+        return found
+    warnings.warn(
+        f"tiktoken's {name} is not installed and could not be downloaded ({found}); tokens are estimated from bytes. "
+        'Install "langchain-runtime-layer[offline]" for exact counts.',
+        TokenizerUnavailableWarning,
+        stacklevel=4,
+    )
+    return None
 
 
 def _offline(name: str) -> tiktoken.Encoding | None:
     # Found without being imported: the package reads all its encodings when it is.
     package = find_spec("bpe_openai")
-    for folder in (package.submodule_search_locations or ()) if package is not None else ():
-        ranks = Path(folder) / "data" / f"{name}.tiktoken.gz"
-        if ranks.is_file():
-            return _encoding(name, lambda _url, **_check: _read_ranks(ranks))
-    return None
+    folders = (package.submodule_search_locations or ()) if package is not None else ()
+    files = (Path(folder) / "data" / f"{name}.tiktoken.gz" for folder in folders)
+    ranks = next((file for file in files if file.is_file()), None)
+    return None if ranks is None else _encoding(name, lambda _url, **_check: _read_ranks(ranks))
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
@@ -76,18 +87,22 @@ def _encoding(name: str, load: Callable[..., dict[bytes, int]]) -> tiktoken.Enco
     return tiktoken.Encoding(**rebound())
 
 
-def _downloaded(name: str) -> tiktoken.Encoding | None:
-    import tiktoken  # noqa: PLC0415 - only where tokens are counted
+def _downloaded(name: str) -> tiktoken.Encoding | Exception:
+    """The encoding from tiktoken's cache or its download, or why there is none.
 
-    found: list[tiktoken.Encoding] = []
+    Not by ``tiktoken.get_encoding``: it holds a lock of the whole process for as long as the download hangs.
+    """
+    from tiktoken.load import load_tiktoken_bpe  # noqa: PLC0415 - only where tokens are counted
+
+    found: list[tiktoken.Encoding | Exception] = []
 
     def fetch() -> None:
         try:
-            found.append(tiktoken.get_encoding(name))
-        except Exception:  # noqa: BLE001 - whatever the network says, the answer is that there is none
-            return
+            found.append(_encoding(name, load_tiktoken_bpe))
+        except Exception as error:  # noqa: BLE001 - whatever the network says, counting goes on without it
+            found.append(error)
 
     thread = threading.Thread(target=fetch, name="tiktoken-download", daemon=True)
     thread.start()
     thread.join(_DOWNLOAD_SECONDS)
-    return found[0] if found else None
+    return found[0] if found else TimeoutError(f"no answer within {_DOWNLOAD_SECONDS:.0f} s")

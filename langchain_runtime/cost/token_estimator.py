@@ -14,31 +14,26 @@ from pydantic import BaseModel
 
 from langchain_runtime.contracts.errors import EstimationError, InvalidInputError
 from langchain_runtime.cost.encodings import encoding_name, load_encoding
-
-_PER_MESSAGE: Final = 4
-"""Tokens of role and separators around a message, and of the reply's start (OpenAI cookbook, "How to count tokens")."""
-
-_PER_TOOL: Final = 8
-"""Tokens around a tool's schema beyond its JSON (same source)."""
-
-_BOUND_PER_MESSAGE: Final = 16
-"""What a provider may add to one message: role, separators, ids."""
-
-_BOUND_PER_CALL: Final = 100
-"""What a provider may add to a request: the largest excess of billed tokens over bytes without tools is below it
-(recorded provider traffic, 289 calls, 2026)."""
-
-_BOUND_TOOLS: Final = {"anthropic": 1_000, "claude": 1_000}
-"""What a provider adds where tools or a reply format are given, by a part of the model's name: Anthropic writes a
-system prompt of its own (its tool-use page lists 264 to 804 tokens by model and tool choice; recorded traffic stays
-below 1,000), also where others host the model."""
-
-_BOUND_TOOLS_ELSEWHERE: Final = 600
-"""The same for everybody else: recorded traffic has up to 469 tokens more than bytes (Llama 4 on Groq)."""
+from langchain_runtime.cost.provider_overheads import (
+    BOUND_PER_MESSAGE,
+    BOUND_PER_REQUEST,
+    PER_MESSAGE,
+    PER_REQUEST,
+    PER_TOOL,
+    overhead_of,
+)
 
 _AGENTIC: Final = re.compile(r"compound|openrouter/auto|deep-research|search-preview|sonar", re.IGNORECASE)
 """Models that search, run code or route on the provider's side and bill input that is not in the request (providers'
 model pages; recorded traffic: 5,003 billed tokens for a request of 59 bytes)."""
+
+_RENDERS_SCHEMAS: Final = re.compile(r"^(azure|openai)\b|^(gpt-|o\d)")
+"""Models that read a schema as type declarations instead of JSON (OpenAI cookbook, "How to count tokens")."""
+
+_SCHEMA_WORDS: Final = frozenset(
+    {"additionalProperties", "properties", "required", "strict", "title", "function", "parameters", "name", "type"}
+)
+"""Keys of a schema that its declaration does not repeat."""
 
 _CHUNK: Final = 40_000
 """Characters encoded at once: tiktoken is quadratic in runs without white space."""
@@ -104,12 +99,15 @@ class TokenEstimator:
             tools: Tool schemas, reply formats and other JSON of the request.
         """
         parts = [part for message in messages for part in _expected_parts(message)]
-        parts += map(_json, tools)
+        parts += [_declaration(tool) if _RENDERS_SCHEMAS.search(model or "gpt-") else _json(tool) for tool in tools]
         name = encoding_name(model)
         if load_encoding(name) is None:
             size = sum(map(_bytes, parts))
             return max(1, size // self._bytes_per_token) if size else 0
-        overhead = _PER_MESSAGE * len(messages) + _PER_TOOL * len(tools)
+        own = overhead_of(model)
+        overhead = PER_REQUEST + own.always + PER_MESSAGE * len(messages)
+        if tools:
+            overhead += own.with_tools + PER_TOOL * len(tools)
         return overhead + sum(_encoded_length(name, part) for part in parts)
 
     def upper_bound(
@@ -129,16 +127,35 @@ class TokenEstimator:
                 f"{model!r} works on the provider's side and bills input that is not in the request",
                 hint="use a model that only reads what it is sent, or a budget without a limit",
             )
-        total = _BOUND_PER_CALL
+        total = BOUND_PER_REQUEST
         for message in messages:
-            total += _BOUND_PER_MESSAGE + sum(_bytes(part) for part in _bounded_parts(message))
+            total += BOUND_PER_MESSAGE + sum(_bytes(part) for part in _bounded_parts(message))
             total += _kept_reasoning(message)
         if tools:
-            total += next(
-                (most for part, most in _BOUND_TOOLS.items() if part in (model or "")), _BOUND_TOOLS_ELSEWHERE
-            )
-            total += sum(_BOUND_PER_MESSAGE + _bytes(_json(tool)) for tool in tools)
+            total += overhead_of(model).bound_with_tools
+            total += sum(BOUND_PER_MESSAGE + _bytes(_json(tool)) for tool in tools)
         return total
+
+
+def _declaration(tool: Any) -> str:
+    """A schema about as OpenAI renders it: names, types and descriptions, without JSON's punctuation."""
+    words: list[str] = []
+
+    def visit(value: Any, key: str = "") -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                if name not in _SCHEMA_WORDS:
+                    words.append(f"{name}:")
+                if name != "required":
+                    visit(inner, name)
+        elif isinstance(value, (list, tuple)):
+            for inner in value:
+                visit(inner)
+        elif not (key == "type" and value in {"object", "function"}):
+            words.append(str(value))
+
+    visit(json.loads(_json(tool)) if not isinstance(tool, (str, Mapping)) else tool)
+    return " ".join(words)
 
 
 def _blocks(message: BaseMessage) -> list[str | dict[str, Any]]:

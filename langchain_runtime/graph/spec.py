@@ -92,12 +92,12 @@ class GraphSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides what a task computes; a run is resumed only under the same one."""
-        described = [
-            definition.spec.model_dump(mode="json", exclude={"priority", "expected_seconds", "metadata", "retry"})
-            | {"model": definition.model}
-            for definition in self.tasks.values()
-        ]
+        """Hash of what the tasks are; a run is resumed only under the same one.
+
+        Models are left out: to go on with another model is a reason to resume.
+        """
+        left_out = {"model", "priority", "expected_seconds", "metadata", "retry"}
+        described = [definition.spec.model_dump(mode="json", exclude=left_out) for definition in self.tasks.values()]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def new_tasks(self) -> list[Task]:

@@ -265,7 +265,10 @@ def _period(period: str | None) -> Period | None:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    (id_, scopes, nano, currency, tokens, holder, lease_seconds, sent, unchecked, priced, run_id, task_id, model), ended = (
+    (
+        (id_, scopes, nano, currency, tokens, holder, lease_seconds, sent, unchecked, priced, run_id, task_id, model),
+        ended,
+    ) = (
         row[:13],
         row[13:],
     )

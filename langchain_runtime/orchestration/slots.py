@@ -70,8 +70,7 @@ class Slots:
         model = self._models.get(task_id)
         if model is not None:
             self._lane(model).free += 1
-            if model not in self._paused:
-                self._unpark(model, 1)
+            self._unpark(model, 1)
 
     def pause(self, model: str, until: float) -> None:
         """Close the model until then, or longer if it is closed for longer already; what runs goes on."""

@@ -140,7 +140,8 @@ def _by_model(
 
 def _spending(run: Run, events: Sequence[LifecycleEvent], clock: Clock, currency: str) -> tuple[SpendPoint, ...]:
     """How spending grew: by settled calls where the journal is known, else by tasks that ended."""
-    steps = [(event.at, event.cost) for event in events if isinstance(event, CallSettled)]
+    settled = [event for event in events if isinstance(event, CallSettled)]
+    steps = [(event.at, event.cost) for event in settled if event.cost is not None]
     if not steps:
         parents = children_of(run.tasks)
         steps = [

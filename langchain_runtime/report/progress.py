@@ -130,7 +130,7 @@ class Progress:
         self._ended_in_sitting = 0
         self._tally = SpendTally(limit.currency if limit is not None else None)
         self._final: Usage | None = None
-        self._holds: dict[str, tuple[str | None, Cost]] = {}
+        self._holds: dict[str, tuple[str | None, Cost | None]] = {}
         for event in events:
             self.feed(event)
 
@@ -271,5 +271,5 @@ class Progress:
 
     def _held(self) -> Cost | None:
         currency = self._tally.currency
-        nano = [cost.nano for _, cost in self._holds.values() if cost.currency == currency]
+        nano = [cost.nano for _, cost in self._holds.values() if cost is not None and cost.currency == currency]
         return Cost.from_nano(sum(nano), currency) if nano else None

@@ -12,7 +12,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from langchain_runtime.cli.app import app
 from langchain_runtime.contracts.budget import ReservationState
 from langchain_runtime.ledgers import SqliteLedger
 
@@ -47,8 +49,11 @@ class Lcr:
         assert process.returncode == 0, err
         return out
 
-    def report(self, run_id: str) -> dict:
-        return json.loads(self.finish("report", run_id, "--json"))
+    def look(self, *arguments: str) -> str:
+        """A command that calls no model, without the price of a process."""
+        result = CliRunner().invoke(app, [*arguments, "--home", str(self.home)])
+        assert result.exit_code == 0, result.output
+        return result.stdout
 
 
 RUN = ["run", str(EXAMPLE), "--model", "openai:gpt-4o-mini", "--budget", "0.50", "--json"]
@@ -65,10 +70,11 @@ def run_id_of(process: subprocess.Popen[str]) -> str:
     return run_id
 
 
-@pytest.fixture
-def undisturbed(tmp_path, loopback) -> dict:
-    with loopback.serving(tmp_path / "undisturbed.jsonl") as quick:
-        out = Lcr(tmp_path / "undisturbed", quick.base_url).finish(*RUN)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, loopback) -> dict:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with loopback.serving(folder / "provider.jsonl") as quick:
+        out = Lcr(folder / "home", quick.base_url).finish(*RUN)
     report = json.loads(out.partition("\n")[2])
     assert report["state"] == "completed"
     assert Decimal(report["spent"]["amount"]) == quick.bill
@@ -85,7 +91,8 @@ def test_a_run_killed_at_a_random_moment_is_resumed_without_buying_twice(tmp_pat
         provider.wait_for(chance.randint(TASKS // 2 - 2, TASKS // 2 + 2), alive=lambda: process.poll() is None)
         time.sleep(chance.uniform(0, 2 * LATENCY))  # not a wait for something: the random moment itself
         process.kill()
-    assert "interrupted" in lcr.finish("runs")
+    [row] = json.loads(lcr.look("runs", "--json"))
+    assert (row["id"], row["state"]) == (run_id, "interrupted")
 
     out = lcr.finish("run", "--resume", run_id, "--json")
 
@@ -93,7 +100,7 @@ def test_a_run_killed_at_a_random_moment_is_resumed_without_buying_twice(tmp_pat
     report = json.loads(out.partition("\n")[2])
     assert report["state"] == "completed"
     assert outputs(report) == outputs(undisturbed)
-    assert lcr.report(run_id)["spent"] == report["spent"]
+    assert json.loads(lcr.look("report", run_id, "--json")) == report
     assert_books_are_right(lcr.home / "ledger.db", run_id, provider)
 
 

@@ -40,6 +40,7 @@ class AnyDriver(RuleBasedStateMachine):
         self.ended: dict[str, TaskState] = {}
         self.failures: Counter[str] = Counter()
         self.cancelled: set[str] = set()
+        self.deferred: set[str] = set()
         self.paused: dict[str, float] = {}
         self.wake_at: float | None = None
         self.asked = self.stopping = self.draining = self.no_starts = False
@@ -117,11 +118,17 @@ class AnyDriver(RuleBasedStateMachine):
         assert task_id not in self.ended
         assert all(self.ended.get(dep) is TaskState.COMPLETED for dep in self.deps[task_id])
         assert attempt == self.failures[task_id] + 1 <= self.attempts
-        assert self.bodies.total() < self.slots
+        assert self.has_slot(task_id)
+        self.deferred.discard(task_id)
+
+    def has_slot(self, task_id):
         model = self.models[task_id]
-        if model == "m":
-            assert sum(n for other, n in self.bodies.items() if self.models[other] == "m") < self.model_slots
-        assert self.paused.get(model, self.now) <= self.now
+        busy = sum(bodies for other, bodies in self.bodies.items() if self.models[other] == model)
+        return (
+            self.bodies.total() < self.slots
+            and not (model == "m" and busy >= self.model_slots)
+            and self.paused.get(model, self.now) <= self.now
+        )
 
     # --- what may happen ---------------------------------------------------------------------------------------------
 
@@ -164,6 +171,7 @@ class AnyDriver(RuleBasedStateMachine):
         del self.running[task_id]
         self.bodies[task_id] -= 1
         self.no_starts = self.no_starts or ask
+        self.deferred.add(task_id)
         self.feed(Deferred(task_id, self.now, ask))
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 2.0, 30.0]))
@@ -224,6 +232,13 @@ class AnyDriver(RuleBasedStateMachine):
     @invariant()
     def something_can_still_happen(self):
         assert self.running or self.finish or self.asked or self.wake_at is not None or self.planner.zombies
+
+    @invariant()
+    def no_slot_stays_empty_beside_a_task_that_could_use_it(self):
+        if not (self.finish or self.stopping or self.no_starts):
+            ready = {task_id for task_id, state in self.planner.states.items() if state is TaskState.READY}
+            idle = ready - self.deferred - set(self.planner.backing_off)
+            assert not any(self.has_slot(task_id) for task_id in idle)
 
     @invariant()
     def the_end_fits_the_tasks(self):

@@ -194,6 +194,13 @@ def test_drained_run_does_not_try_again(planner):
     assert run.states == {"a": TaskState.PENDING}
 
 
+def test_drained_run_is_not_woken_for_an_attempt_that_it_will_not_make(planner):
+    run = planner({"a": [], "b": []}, retry=RetrySpec(max_attempts=2))
+    run.next(Begin(0))
+    run.next(Ended("a", 1, FAILED, retryable=True))
+    assert run.next(Drain(1)) == []
+
+
 # --- failures of an earlier driver -----------------------------------------------------------------------------------
 
 

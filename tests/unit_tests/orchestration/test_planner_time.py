@@ -63,6 +63,11 @@ def test_task_that_completes_in_spite_of_the_deadline_keeps_its_result(planner):
     assert run.states == {"a": COMPLETED, "b": TaskState.PENDING, "c": TaskState.PENDING}
 
 
+def test_run_whose_last_task_fails_at_the_deadline_failed(planner):
+    run = planner({"a": []}, timeout_ms=1000)
+    assert simulate(run, lambda *_: Attempt(1.0, FAILED)).state is RunState.FAILED
+
+
 def test_deadline_ends_the_wait_for_another_attempt(planner):
     run = planner({"a": []}, timeout_ms=1000, retry=RetrySpec(max_attempts=2, initial_interval_ms=60_000))
     run.next(Begin(0))
@@ -181,15 +186,16 @@ def test_pause_in_the_past_is_no_pause(planner):
 
 def test_model_comes_back_from_a_pause_with_the_slots_it_has_left(planner):
     run = planner(
-        {f"t{i}": [] for i in range(5)},
-        models={f"t{i}": "m" for i in range(5)},
+        {f"t{i}": [] for i in range(6)},
+        models={f"t{i}": "m" for i in range(6)},
         per_model={"m": ModelLimits(parallelism=3)},
     )
     assert run.next(Begin(0)) == [Start("t0", 1), Start("t1", 1), Start("t2", 1)]
     run.next(ModelPaused("m", 1, until=10.0))
     assert run.next(Ended("t0", 2, COMPLETED)) == [Sleep(10.0)]
-    assert run.next(Tick(10.0)) == [Start("t3", 1)]
-    assert run.next(Ended("t1", 11, COMPLETED)) == [Start("t4", 1)]
+    assert run.next(Ended("t1", 3, COMPLETED)) == [Sleep(10.0)]
+    assert run.next(Tick(10.0)) == [Start("t3", 1), Start("t4", 1)]
+    assert run.next(Ended("t3", 11, COMPLETED)) == [Start("t5", 1)]
 
 
 def test_first_of_several_pauses_wakes(planner):

@@ -97,7 +97,7 @@ def test_ids_are_counted_as_a_person_counts_C13(graph):
 
 def test_natural_order_is_total_even_for_leading_zeros_and_mixed_forms():
     ids = ["", "01", "1", "1a", "2", "10", "a", "a01", "a1", "a1.5", "a1.10", "a1b", "b"]
-    assert sorted(ids[::-1], key=natural_key) == ids
+    assert sorted(set(ids), key=natural_key) == ids
     assert all(natural_key(left) < natural_key(right) for left, right in pairwise(ids))
 
 
