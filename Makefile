@@ -6,9 +6,9 @@ BIN    := $(VENV)/bin
 DEMO   := demo-output
 
 PACKAGES  := langgraph langchain-core pydantic tiktoken httpx typer rich tenacity platformdirs
-QUESTIONS := -q "How are failed calls retried, and how is the waiting time between attempts chosen?" \
-             -q "How is a long conversation or document counted in tokens and split?" \
-             -q "How does a long-running job keep its state so that it can be resumed?"
+QUESTIONS := -q "What does LangGraph provide for durable execution?" \
+             -q "How does tiktoken turn text into tokens?" \
+             -q "How does rich draw tables in a terminal?"
 
 .PHONY: help demo test check bench bench-quick clean
 .DELETE_ON_ERROR:

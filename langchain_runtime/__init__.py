@@ -1,1 +1,80 @@
-"""A runtime layer for LangChain and LangGraph."""
+"""A runtime layer for LangChain and LangGraph: spend that cannot overrun, context that fits, DAGs at their critical path.
+
+Names are imported when they are first used, so ``import langchain_runtime`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_runtime.adapters import budget_scope
+    from langchain_runtime.chat_models import BudgetedChatModel, ExtractiveChatModel, with_budget
+    from langchain_runtime.context import MemoryManager
+    from langchain_runtime.contracts.budget import Budget
+    from langchain_runtime.contracts.context import ContextPolicy
+    from langchain_runtime.contracts.errors import BudgetExceededError, LangChainRuntimeError, RunFailedError
+    from langchain_runtime.contracts.money import Cost
+    from langchain_runtime.contracts.run import Run, RunPolicy, Task, TaskResult
+    from langchain_runtime.contracts.usage import Usage
+    from langchain_runtime.graph import CompiledRunGraph, RunGraph
+    from langchain_runtime.report import RunReport
+
+__all__ = [
+    "Budget",
+    "BudgetExceededError",
+    "BudgetedChatModel",
+    "CompiledRunGraph",
+    "ContextPolicy",
+    "Cost",
+    "ExtractiveChatModel",
+    "LangChainRuntimeError",
+    "MemoryManager",
+    "Run",
+    "RunFailedError",
+    "RunGraph",
+    "RunPolicy",
+    "RunReport",
+    "Task",
+    "TaskResult",
+    "Usage",
+    "__version__",
+    "budget_scope",
+    "with_budget",
+]
+
+_HOMES = {
+    "Budget": "contracts.budget",
+    "BudgetExceededError": "contracts.errors",
+    "BudgetedChatModel": "chat_models",
+    "CompiledRunGraph": "graph",
+    "ContextPolicy": "contracts.context",
+    "Cost": "contracts.money",
+    "ExtractiveChatModel": "chat_models",
+    "LangChainRuntimeError": "contracts.errors",
+    "MemoryManager": "context",
+    "Run": "contracts.run",
+    "RunFailedError": "contracts.errors",
+    "RunGraph": "graph",
+    "RunPolicy": "contracts.run",
+    "RunReport": "report",
+    "Task": "contracts.run",
+    "TaskResult": "contracts.run",
+    "Usage": "contracts.usage",
+    "budget_scope": "adapters",
+    "with_budget": "chat_models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("langchain-runtime-layer")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -52,8 +52,14 @@ def usage_of_result(result: ChatResult) -> ReportedUsage:
     no such total the choices' usages are added up.
     """
     messages = [generation.message for generation in result.generations]
-    shared_total = len(messages) > 1 and "token_usage" in (result.llm_output or {})
-    return usage_of_messages(messages[:1] if shared_total else messages)
+    output = result.llm_output or {}
+    if len(messages) > 1 and "token_usage" in output:
+        messages = messages[:1]
+    if len(messages) == 1 and output:
+        # Where LangChain will put it, only later than here.
+        metadata = {**output, **messages[0].response_metadata}
+        messages = [messages[0].model_copy(update={"response_metadata": metadata})]
+    return usage_of_messages(messages)
 
 
 def usage_of_messages(messages: Sequence[BaseMessage]) -> ReportedUsage:

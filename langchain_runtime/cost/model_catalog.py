@@ -38,6 +38,9 @@ PROVIDERS: Final = {
 }
 """genai-prices' name of a provider by LangChain's, where they differ (``init_chat_model`` and ``ls_provider``)."""
 
+_LIMITS: Final = {"context_window", "max_output_tokens", "reasoning"}
+"""What an overlay entry without rates may correct: the price and where it comes from stay the catalogue's."""
+
 LOCAL: Final = "extractive"
 _FREE = RateCard(input=0, output=0, cache_read=0, cache_write=0)
 
@@ -111,7 +114,7 @@ class ModelCatalog:
             return ModelInfo(id=LOCAL, rates=_FREE, source="runs on this machine")
         listed = self._listed(model)
         if overlaid is not None:
-            given = overlaid.model_dump(exclude_unset=True, exclude={"id", "rates"})
+            given = overlaid.model_dump(exclude_unset=True, include=_LIMITS)
             return overlaid if listed is None else listed.model_copy(update=given)
         if listed is None:
             raise self._unknown(model)

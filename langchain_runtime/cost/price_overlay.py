@@ -9,11 +9,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -21,6 +21,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.money import Cost, Currency
 from langchain_runtime.contracts.pricing import ModelInfo, PriceTier, RateCard
+
+T = TypeVar("T")
 
 
 def _nano_per_million(value: Any) -> int | None:
@@ -72,7 +74,7 @@ class _Model(_Rates):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    models: dict[str, _Model] = Field(default_factory=dict)
+    models: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,25 @@ def load_overlay(source: str | Path | Mapping[str, Any] | None) -> Overlay:
         return Overlay()
     name = "catalogue overlay" if isinstance(source, Mapping) else str(source)
     data = source if isinstance(source, Mapping) else _read(Path(source))
+    entries = _checked(name, lambda: _File.model_validate(data)).models
+    return Overlay(
+        {
+            model: _checked(f"{name}: {model}", lambda: _info(model, _Model.model_validate(entry), name))  # noqa: B023 - called at once
+            for model, entry in entries.items()
+        }
+    )
+
+
+def _checked(place: str, read: Callable[[], T]) -> T:
+    """What ``read`` returns; its complaints name the place."""
     try:
-        models = _File.model_validate(data).models
-        return Overlay({model: _info(model, entry, name) for model, entry in models.items()})
+        return read()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(step) for step in first["loc"])
-        raise InvalidInputError(f"{name}: {place}: {first['msg']}") from None
+        steps = [place, *(str(step) for step in first["loc"])]
+        raise InvalidInputError(f"{': '.join(steps)}: {first['msg']}") from None
     except InvalidInputError as error:
-        raise InvalidInputError(f"{name}: {error}", hint=error.hint) from None
+        raise InvalidInputError(f"{place}: {error}", hint=error.hint) from None
 
 
 def _read(path: Path) -> Any:

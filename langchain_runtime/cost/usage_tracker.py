@@ -21,11 +21,14 @@ class UsageTracker:
     def add(self, reservation: Reservation) -> None:
         """Count a reservation that was paid: settled or forfeited.
 
-        Others are ignored. A second one with the same id replaces the first, as a late settlement corrects a forfeit.
+        Others are ignored, and so is a second one with the same id, unless it is the settlement that corrects a
+        forfeit.
         """
         if reservation.state in _PAID:
             with self._lock:
-                self._paid[reservation.hold.id] = reservation
+                known = self._paid.get(reservation.hold.id)
+                if known is None or known.state is ReservationState.FORFEITED:
+                    self._paid[reservation.hold.id] = reservation
 
     def total(self, *, run_id: str | None = None, task_id: str | None = None, model: str | None = None) -> Usage:
         """Everything counted that matches all of the given; None matches everything.

@@ -63,10 +63,11 @@ class ScopeRules(LedgerDriver):
         assert raised.value.scope == "nobody"
 
     def test_balances_are_listed_by_prefix_and_name(self) -> None:
-        for name in ("run:b", "run:a", "user:run:", "rum"):
+        for name in ("run:\U0001f600", "run:b", "run:a", "user:run:", "rum"):
             self.scope(name)
-        assert [balance.scope.name for balance in self.ledger.balances("run:")] == ["run:a", "run:b"]
-        assert [balance.scope.name for balance in self.ledger.balances()] == ["rum", "run:a", "run:b", "user:run:"]
+        runs = ["run:a", "run:b", "run:\U0001f600"]
+        assert [balance.scope.name for balance in self.ledger.balances("run:")] == runs
+        assert [balance.scope.name for balance in self.ledger.balances()] == ["rum", *runs, "user:run:"]
 
     def test_wildcards_in_a_prefix_are_letters(self) -> None:
         for name in ("a%", "a_", "ab"):

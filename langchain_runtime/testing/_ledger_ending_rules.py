@@ -193,9 +193,11 @@ class LeaseRules(LedgerDriver):
     def test_more_abandoned_calls_than_one_step_ends_are_all_gone_from_the_balance(self) -> None:
         self.scope(limit=None)
         for _ in range(1_100):
-            self.reserve(1)
+            last = self.reserve(1, lease_seconds=59).hold
         alive = self.reserve(1, lease_seconds=120).hold.id
-        self.clock.advance(60)
+        self.clock.advance(59)
+        with pytest.raises(InvalidInputError, match="has ended"):
+            self.ledger.reserve(last)
         assert self.ledger.balances()[0].held_nano == 1
         assert self.state(alive) is ReservationState.HELD
 
@@ -214,6 +216,14 @@ class LeaseRules(LedgerDriver):
         assert self.figures() == (0, 60)
         self.clock.advance(20)
         assert self.figures() == (60, 0)
+
+    def test_marking_sent_does_not_shorten_the_lease(self) -> None:
+        self.scope()
+        reservation = self.reserve(60)
+        self.ledger.renew("me", 500)
+        self.ledger.mark_sent(reservation.hold.id, reservation.lease)
+        self.clock.advance(499)
+        assert self.figures() == (0, 60)
 
     def test_renewing_extends_all_live_leases_of_one_holder(self) -> None:
         self.scope()

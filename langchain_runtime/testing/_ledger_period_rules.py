@@ -73,6 +73,14 @@ class PeriodRules(LedgerDriver):
         self.clock.advance(86_400)
         assert self.figures() == (0, 0)
 
+    def test_a_forfeit_at_midnight_counts_for_the_day_that_begins(self) -> None:
+        self.scope(period=Period(kind="day"))
+        call = self.sent(60, lease_seconds=43_200)
+        self.clock.advance(43_200)
+        assert self.figures() == (60, 0)
+        self.settle(call, 20)
+        assert self.figures() == (20, 0)
+
     def test_overdrawn_is_never_forgotten(self) -> None:
         self.scope(period=Period(kind="day"))
         self.settle(self.sent(10), 30)
@@ -107,6 +115,15 @@ class PeriodRules(LedgerDriver):
         balance = self.ledger.balance("user")
         assert (balance.spent_nano, balance.forfeited_nano) == (0, 0)
         assert self.state(kept) is ReservationState.FORFEITED
+
+    def test_a_rolling_period_forgets_what_was_charged_while_the_clock_was_back(self) -> None:
+        self.scope(period=Period(kind="rolling", seconds=100))
+        self.settle(self.sent(60), 60)
+        self.clock.advance(-1_000)
+        self.settle(self.sent(30), 30)
+        assert self.figures() == (90, 0)
+        self.clock.advance(1_101)
+        assert self.figures() == (0, 0)
 
     def test_a_clock_that_goes_back_does_not_start_a_period_twice(self) -> None:
         self.scope(period=Period(kind="day"))

@@ -58,6 +58,7 @@ class TestBudgetedChatOpenAI(_Budgeted):
         return {"OPENAI_API_KEY": "api_key"}, {"model": "gpt-5-mini"}, {"openai_api_key": "api_key"}
 
 
+@pytest.mark.filterwarnings("ignore:Unrecognized structured output method")  # ChatAnthropic's own, of "json_mode"
 class TestBudgetedChatAnthropic(_Budgeted):
     own_class = ChatAnthropic
 

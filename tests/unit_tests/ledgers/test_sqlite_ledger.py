@@ -208,7 +208,8 @@ def test_sums_beyond_the_largest_integer_are_refused_and_nothing_changes(ledger)
     ledger.open_scope(Scope(name="free"))
     ledger.reserve(hold(2**62, scopes=("free",)))
     with pytest.raises(LedgerUnavailableError, match="sums this large"):
-        ledger.reserve(hold(2**62, scopes=("free",)))
+        ledger.reserve(hold(2**62, scopes=("free",), id="too much"))
+    assert ledger.reservation("too much") is None
     assert ledger.balance("free").held_nano == 2**62
 
 

@@ -123,8 +123,8 @@ def test_priority_decides_between_equal_paths(graph):
 
 def test_paths_of_equal_length_are_equal_in_spite_of_binary_fractions(graph):
     dag = graph({"a": [], "a2": ["a"], "b": []})
-    scheduler = Scheduler(dag, expected_seconds={"a": 0.1, "a2": 0.2, "b": 0.3}, priorities={"b": 1})
-    assert 0.1 + 0.2 > 0.3
+    scheduler = Scheduler(dag, expected_seconds={"a": 16.1, "a2": 0.1, "b": 16.2}, priorities={"b": 1})
+    assert 16.1 + 0.1 > 16.2
     assert scheduler.next_ready() == ["b", "a"]
 
 
@@ -272,9 +272,9 @@ def test_started_task_that_must_wait_is_ready_again(graph):
 
 
 def test_failure_skips_everything_downstream_in_topological_order(graph):
-    scheduler = Scheduler(graph({"z": ["y"], "y": ["x", "b"], "x": ["a"], "a": [], "b": [], "free": ["b"]}))
-    assert scheduler.mark_failed("a") == ["x", "y", "z"]
-    assert scheduler.states["z"] is TaskState.SKIPPED
+    scheduler = Scheduler(graph({"x": ["y", "a"], "y": ["z", "b"], "z": ["a"], "a": [], "b": [], "free": ["b"]}))
+    assert scheduler.mark_failed("a") == ["z", "y", "x"]
+    assert scheduler.states["x"] is TaskState.SKIPPED
     assert scheduler.unfinished == 2
     assert scheduler.mark_complete("b") == ["free"]
 
