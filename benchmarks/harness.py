@@ -74,6 +74,7 @@ def load(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # type hints are looked up there
     spec.loader.exec_module(module)
     return module
 
