@@ -25,8 +25,9 @@ demo: $(VENV)/.installed-demo ## a cited brief over the documentation of the ins
 	    $(BIN)/lcr report "$$run" --home $(DEMO)/home --html $(DEMO)/report.html >/dev/null
 	@echo
 	@echo "The report with its timeline: $(DEMO)/report.html"
-	@echo "The same with a real model:   pip install langchain-openai and export OPENAI_API_KEY=..., then the command above"
-	@echo "                              without --model and --price-as (ANTHROPIC_API_KEY and langchain-anthropic work, too)"
+	@echo "The same with a real model:"
+	@echo "  $(BIN)/python -m pip install langchain-openai    (or langchain-anthropic with ANTHROPIC_API_KEY)"
+	@echo "  OPENAI_API_KEY=... $(BIN)/lcr brief --installed langgraph pydantic -q \"your question\" --budget 0.50"
 
 test: $(VENV)/.installed-test ## every test, the ones that kill processes included
 	$(BIN)/python -m pytest -n auto
@@ -51,7 +52,7 @@ $(VENV)/.installed-demo: EXTRAS := cli,offline
 $(VENV)/.installed-test: EXTRAS := test
 $(VENV)/.installed-%: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
-	    { test -x $(BIN)/python || uv venv --quiet --python '>=3.11' $(VENV); } && \
+	    { test -x $(BIN)/python || uv venv --quiet --seed --python '>=3.11' $(VENV); } && \
 	    uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'; \
 	else \
 	    $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)' && \

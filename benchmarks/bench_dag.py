@@ -45,7 +45,10 @@ def chain(size: int) -> Dag:
 def diamonds(size: int, width: int = 10) -> Dag:
     """Layers of ten tasks, each after two of the layer before."""
     return {
-        f"t{i}": (sorted({f"t{i - i % width - width + k}" for k in (i % width, (i + 1) % width)}) if i >= width else [], 0)
+        f"t{i}": (
+            sorted({f"t{i - i % width - width + k}" for k in (i % width, (i + 1) % width)}) if i >= width else [],
+            0,
+        )
         for i in range(size)
     }
 
@@ -124,7 +127,10 @@ async def durable(dag: Dag, folder: Path) -> tuple[float, float, float, float]:
         before = time.perf_counter()
         await graph.ainvoke({"results": {}}, config)
         peers = time.perf_counter() - before
-    size = {name: sum(path.stat().st_size for path in folder.glob(name)) for name in ("ours.db*", "ledger.db*", "theirs.db*")}
+    size = {
+        name: sum(path.stat().st_size for path in folder.glob(name))
+        for name in ("ours.db*", "ledger.db*", "theirs.db*")
+    }
     return mine, peers, size["ours.db*"] + size["ledger.db*"], size["theirs.db*"]
 
 
@@ -136,7 +142,14 @@ def measure(quick: bool) -> Iterator[Figure]:
         yield compare(f"no-op overhead, {name} of {size} tasks", dag, 1.5, 1 if quick else 3)
     with tempfile.TemporaryDirectory() as folder:
         mine, peers, my_bytes, their_bytes = asyncio.run(durable(chain(size), Path(folder)))
-    yield Figure(f"chain of {size} tasks on SQLite", mine * 1000, "ms", peer=peers * 1000, against="StateGraph", bound=0.25)
     yield Figure(
-        f"bytes on disk, chain of {size} tasks", my_bytes / 1e6, "MB", peer=their_bytes / 1e6, against="StateGraph", bound=0.25
+        f"chain of {size} tasks on SQLite", mine * 1000, "ms", peer=peers * 1000, against="StateGraph", bound=0.25
+    )
+    yield Figure(
+        f"bytes on disk, chain of {size} tasks",
+        my_bytes / 1e6,
+        "MB",
+        peer=their_bytes / 1e6,
+        against="StateGraph",
+        bound=0.25,
     )

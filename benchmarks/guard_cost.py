@@ -36,7 +36,7 @@ class NoOpModel(BaseChatModel):
     def _get_ls_params(self, stop=None, **kwargs):
         return {**super()._get_ls_params(stop=stop, **kwargs), "ls_provider": "openai"}
 
-    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):  # noqa: ARG002 - LangChain's signature
         usage = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}
         return ChatResult(generations=[ChatGeneration(message=AIMessage(content="ok", usage_metadata=usage))])
 

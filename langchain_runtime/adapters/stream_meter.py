@@ -50,11 +50,13 @@ class StreamMeter(ABC, Generic[Item]):
     Attributes:
         bytes: UTF-8 length of everything the model wrote: text, reasoning and arguments of tool calls.
         started: Whether anything has passed.
+        is_complete: Whether the last item has passed; False where items do not tell.
     """
 
     def __init__(self) -> None:
         self.bytes = 0
         self.started = False
+        self.is_complete = False
         self._pieces: list[str] = []
         self._usage: UsageMetadata | None = None
         self._metadata: dict[str, Any] = {}
@@ -187,6 +189,7 @@ class EventMeter(StreamMeter[Any]):
             self._usage = item.get("usage") or self._usage
             metadata = item.get("metadata") or {}
             self._metadata |= metadata
+            self.is_complete = True
             if capped_by_us and was_cut(metadata):
                 item["metadata"] = {**metadata, CAPPED: True}
         self._stream.dispatch(item)

@@ -100,11 +100,7 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
         cut = False
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
-            while not cut:
-                item = _step_inside(call.subject, partial(next, items, _END))
-                if item is _END:
-                    break
-                meter.add(item, capped_by_us=call.cuts)
+            while not cut and (item := _next_item(call, meter, items)) is not _END:
                 yield item
                 cut = call.is_overrun(meter)
         except BaseException as error:
@@ -137,11 +133,7 @@ async def aguarded_stream(
         cut = False
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
-            while not cut:
-                item = await _astep_inside(call.subject, partial(anext, items, _END))
-                if item is _END:
-                    break
-                meter.add(item, capped_by_us=call.cuts)
+            while not cut and (item := await _anext_item(call, meter, items)) is not _END:
                 yield item
                 cut = call.is_overrun(meter)
         except BaseException as error:
@@ -157,6 +149,26 @@ async def aguarded_stream(
             await _aclose(items)
         await asyncio.sleep(call.retry_in)
         await acarry_out(call.reopen())
+
+
+def _next_item(call: GuardedCall, meter: StreamMeter[Any], items: Iterator[Any]) -> Any:
+    """The next item, counted, or ``_END``. The last is settled first: who has it may never ask for another."""
+    item = _step_inside(call.subject, partial(next, items, _END))
+    if item is not _END:
+        meter.add(item, capped_by_us=call.cuts)
+        if meter.is_complete:
+            carry_out(call.streamed(meter, cut=False))
+    return item
+
+
+async def _anext_item(call: GuardedCall, meter: StreamMeter[Any], items: AsyncIterator[Any]) -> Any:
+    """Async twin of ``_next_item``."""
+    item = await _astep_inside(call.subject, partial(anext, items, _END))
+    if item is not _END:
+        meter.add(item, capped_by_us=call.cuts)
+        if meter.is_complete:
+            await acarry_out(call.streamed(meter, cut=False))
+    return item
 
 
 def _close(items: Any) -> None:

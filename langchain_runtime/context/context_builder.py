@@ -64,7 +64,7 @@ class ContextBuilder:
         )
         if task.prompt is not None:
             messages.append(_prompt_message(task.prompt, inputs, routed))
-        return ContextBundle(messages=messages, memory=copy.deepcopy(dict(memory)), tools=copy.deepcopy(dict(tools)))
+        return ContextBundle(messages=messages, memory=dict(memory), tools=copy.deepcopy(dict(tools)))
 
 
 def _is_empty(value: JsonValue) -> bool:

@@ -78,9 +78,7 @@ class ContextCompactor:
         if conversation.orphans:
             applied = ("orphans", *applied)
         return Compaction(
-            bundle=ContextBundle(
-                messages=draft.messages, memory=copy.deepcopy(bundle.memory), tools=copy.deepcopy(bundle.tools)
-            ),
+            bundle=ContextBundle(messages=draft.messages, memory=bundle.memory, tools=copy.deepcopy(bundle.tools)),
             evicted=draft.by_handle(),
             strategy=applied,
             tokens_before=before,

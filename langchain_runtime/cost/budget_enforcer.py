@@ -120,7 +120,7 @@ class BudgetEnforcer:
                     answer = self._ledger.reserve(step.hold)
                 case _Release():
                     self._ledger.release(step.reservation_id)
-                case _Sleep():
+                case _:
                     self._sleep(step.seconds)
 
     async def aadmit(self, hold: Hold, budgets: Sequence[Budget], *, shrink: Shrink) -> Reservation:
@@ -139,7 +139,7 @@ class BudgetEnforcer:
                     answer = await self._ledger.areserve(step.hold)
                 case _Release():
                     await self._ledger.arelease(step.reservation_id)
-                case _Sleep():
+                case _:
                     await self._asleep(step.seconds)
 
     def _plan(self, hold: Hold, budgets: Sequence[Budget], shrink: Shrink) -> _Plan:

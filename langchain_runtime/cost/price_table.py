@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from copy import copy
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -154,4 +154,4 @@ def _dated(model: types.ModelInfo) -> Any:
 
 def _ceil(value: Decimal) -> int:
     """Up, so that a rate with more than nine decimal places is never charged too low."""
-    return -int(-value // 1)
+    return int(value.to_integral_value(ROUND_CEILING))

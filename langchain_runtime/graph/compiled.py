@@ -16,7 +16,7 @@ from langgraph.types import Command, Overwrite, StateSnapshot
 
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import Run, RunHeader, RunState, TaskOutcome, TaskState
-from langchain_runtime.graph.execution import MAX_PARALLELISM, Execution
+from langchain_runtime.graph.execution import KEEP_FAILURES, MAX_PARALLELISM, Execution
 from langchain_runtime.graph.plan import RunPlan, plan_run
 from langchain_runtime.graph.run_view import assemble_run, finish, header_of, outcomes_of, results_of
 from langchain_runtime.graph.services import Services
@@ -77,7 +77,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002 - LangGraph's name; its overloads differ only in kwargs
         """As LangGraph's; ``custom`` streams lifecycle events."""
-        config, parallelism = self._own_bounds(config)
+        config, parallelism = self._own_config(input, config)
         if self._keeps_state(config):
             snapshot = self.get_state(config)
             if update := _before(input, snapshot, config):
@@ -86,7 +86,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: A002 - as above
         """Async twin of ``stream``."""
-        config, _ = self._own_bounds(config)
+        config, _ = self._own_config(input, config)
         if self._keeps_state(config):
             snapshot = await self.aget_state(config)
             if update := _before(input, snapshot, config):
@@ -169,7 +169,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
-    def _own_bounds(self, config: RunnableConfig | None) -> tuple[RunnableConfig, int]:
+    def _own_config(self, given: Any, config: RunnableConfig | None) -> tuple[RunnableConfig, int]:
         """Take over what the caller wrote as ``max_concurrency``; a parent graph's value is its own business."""
         config = {**(config or {})}
         configurable = dict(config.get("configurable") or {})
@@ -177,6 +177,8 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         if (wanted := config.pop("max_concurrency", None)) is not None and not _is_nested(config):
             bound = min(bound, wanted)
             configurable[MAX_PARALLELISM] = bound
+        if isinstance(given, Command):
+            configurable[KEEP_FAILURES] = True
         config["configurable"] = configurable
         return config, bound
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,8 @@ BUDGETS = "budgets"
 """Key of ``config["configurable"]``: more budgets for this run to charge."""
 CONTINUE_RUN = "continue_run"
 """Key of ``config["configurable"]``: take up a run whose journal exists although its checkpoint does not."""
+KEEP_FAILURES = "keep_failures"
+"""Key of ``config["configurable"]``: the run goes on after an answer, so what has failed is not bought again."""
 MAX_PARALLELISM = "max_parallelism"
 """Key of ``config["configurable"]``: what the caller wrote as ``max_concurrency``."""
 
@@ -117,7 +120,7 @@ class Execution:
             self.drivers.pop(header.run_id, None)
             keeper.stop()
             await log.close()
-        return _ended(header, ending, outcomes, usage)
+        return _left(header, ending, outcomes, usage)
 
     async def _new_driver(
         self, header: RunHeader, state: RunGraphState, config: RunnableConfig, call_task: CallTask, log: EventLog
@@ -127,7 +130,7 @@ class Execution:
         budgets = self._budgets(run_id, config)
         for budget in budgets:
             await ledger.aopen_scope(Scope.of(budget))
-        outcomes = await self._finished(run_id, state)
+        outcomes = await self._ended(run_id, state, config)
         tracked = await self._tracked(run_id)
         models = open_models(self.spec, self.services)
         backend = InProcessBackend(
@@ -168,7 +171,8 @@ class Execution:
             retries={task_id: self.spec.retry_of(task_id) for task_id in self.spec.tasks},
             expected_seconds=self.spec.expected_seconds,
             priorities={task_id: definition.spec.priority for task_id, definition in self.spec.tasks.items()},
-            completed=outcomes,
+            completed=_in_state(outcomes, TaskState.COMPLETED),
+            failed=_in_state(outcomes, TaskState.FAILED),
         )
         driver = Driver(
             spec=self.spec,
@@ -187,20 +191,23 @@ class Execution:
                 run_id=run_id,
                 name=self.spec.name,
                 tasks=len(self.spec.tasks),
-                finished=len(outcomes),
+                finished=len(_in_state(outcomes, TaskState.COMPLETED)),
                 limit=policy.budget_limit,
             )
         )
         return driver, outcomes
 
-    async def _finished(self, run_id: str, state: RunGraphState) -> dict[str, TaskOutcome]:
+    async def _ended(self, run_id: str, state: RunGraphState, config: RunnableConfig) -> dict[str, TaskOutcome]:
         """Tasks that need not run: by the journal, and by the state, which a user may have edited."""
+        kept = {TaskState.COMPLETED}
+        if config.get("configurable", {}).get(KEEP_FAILURES):
+            kept.add(TaskState.FAILED)
         journal = await self.services.ledger.aoutcomes(run_id)
         edited = {key: TaskOutcome.model_validate(value) for key, value in (state.get("results") or {}).items()}
         return {
             task_id: outcome
             for task_id, outcome in {**journal, **edited}.items()
-            if outcome.state is TaskState.COMPLETED and task_id in self.spec.tasks
+            if outcome.state in kept and task_id in self.spec.tasks
         }
 
     async def _tracked(self, run_id: str) -> UsageTracker:
@@ -235,7 +242,11 @@ class Execution:
             )
 
 
-def _ended(header: RunHeader, ending: Ending, outcomes: dict[str, TaskOutcome], usage: Usage) -> dict[str, Any]:
+def _in_state(outcomes: Mapping[str, TaskOutcome], state: TaskState) -> list[str]:
+    return [task_id for task_id, outcome in outcomes.items() if outcome.state is state]
+
+
+def _left(header: RunHeader, ending: Ending, outcomes: dict[str, TaskOutcome], usage: Usage) -> dict[str, Any]:
     update = {"state": ending.state, "reason": ending.reason, "usage": usage, "updated_at": now()}
     return {
         "run": header.model_copy(update=update).model_dump(mode="json"),

@@ -42,11 +42,11 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, busy_timeout: float, clock: Callable[[], float]) -> None:
+        self._connection: sqlite3.Connection | None = None
         self.path = path
         self.busy_timeout = busy_timeout
         self.clock = clock
         self.lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
     def connection(self) -> sqlite3.Connection:
@@ -100,6 +100,9 @@ class SqliteStore:
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
+
+    def __del__(self) -> None:
+        self.close()  # else Python warns of an unclosed database
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""

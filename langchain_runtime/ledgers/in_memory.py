@@ -27,8 +27,8 @@ class InMemoryLedger(Bookkeeper):
     """Books in memory, shared by all threads of this process and gone with it.
 
     Copies of it are the same ledger, so that a copied model keeps charging the same budget. It cannot be pickled, and
-    after a fork the child cannot use it: two processes with a copy each would spend the limit twice. Of calls outside
-    of runs, the last 10,000 that ended are remembered.
+    after a fork the child cannot use it: two processes with a copy each would spend the limit twice. Runs are kept
+    as long as the ledger; of calls outside of runs, the last 10,000 that ended.
 
     Args:
         clock: Seconds since the epoch; leases and periods go by it.

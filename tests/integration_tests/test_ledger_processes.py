@@ -23,6 +23,12 @@ from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger, default_ledg
 # --- the processes ---------------------------------------------------------------------------------------------------
 
 
+def say(*words):
+    """Tell the test."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
 def spend(path, name):
     """Call after call until killed; a line in the log for each settlement that the ledger has acknowledged."""
     ledger, chance = SqliteLedger(path), random.Random(os.getpid())
@@ -44,21 +50,21 @@ def pause(path, _name):
     reservation = ledger.reserve(
         Hold(id="paused", scopes=("user",), nano=900, holder="p", lease_seconds=0.2)
     ).reservation
-    print("held", flush=True)
+    say("held")
     sys.stdin.readline()
     try:
         ledger.mark_sent("paused", reservation.lease)
     except ReservationLostError:
-        print("lost", flush=True)
+        say("lost")
     else:
-        print("sent", flush=True)
+        say("sent")
 
 
 def open_new(path, _name):
     """Open a file that others open at the same moment."""
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.readline()
-    print(SqliteLedger(path).open_scope(Scope(name="user", limit_nano=5)).scope.limit_nano, flush=True)
+    say(SqliteLedger(path).open_scope(Scope(name="user", limit_nano=5)).scope.limit_nano)
 
 
 def fork(path, _name):
@@ -84,7 +90,7 @@ def fork(path, _name):
     _, status = os.waitpid(child, 0)
     ledgers[0].reserve(hold(6))
     held = [ledger.balance("user").held_nano for ledger in ledgers]
-    print(os.waitstatus_to_exitcode(status), *held, flush=True)
+    say(os.waitstatus_to_exitcode(status), *held)
 
 
 if __name__ == "__main__":

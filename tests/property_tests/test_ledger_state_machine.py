@@ -102,7 +102,7 @@ class LedgerMachine(RuleBasedStateMachine):
         lease=st.integers(1, 100),
         holder=st.sampled_from(["me", "you"]),
     )
-    def reserve(self, scopes, nano, tokens, sent, unchecked, lease, holder):
+    def reserve(self, *, scopes, nano, tokens, sent, unchecked, lease, holder):
         hold = Hold(
             id=f"call-{next(self.ids)}",
             scopes=scopes,

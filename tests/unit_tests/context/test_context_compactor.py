@@ -230,6 +230,24 @@ class TestOffload:
         assert [m for kept in result.evicted.values() for m in kept] == messages[:6]
         assert texts(compact(messages, counter=words, max_tokens=40, trigger=0.3, target=0.1)) == ["m6", "m7"]
 
+    def test_where_a_note_does_not_fit_as_many_messages_stay_as_without_one(self):
+        messages = humans(*(f"{number} " * 10 for number in range(10)), "go")
+        result = compact(messages, counter=words, max_tokens=17, target=1)
+        assert result.bundle.messages == messages[-2:]
+        assert result.strategy == ("offload",)
+
+    def test_equal_messages_are_listed_once(self):
+        messages = [HumanMessage("again " * 30)] * 5 + [HumanMessage("go")]
+        result = compact(messages, counter=words, max_tokens=100)
+        assert [message.text for kept in result.evicted.values() for message in kept] == ["again " * 30]
+        assert len(find_handles(result.bundle.messages[0].text)) == 1
+
+    def test_strategies_follow_one_another_until_the_target_is_met(self):
+        messages = [*humans("h " * 100), *tool_turn("a", "w " * 300), HumanMessage("go")]
+        result = compact(messages, counter=words, strategy=("truncate", "offload"), truncate_to=50, max_tokens=200)
+        assert result.strategy == ("truncate", "offload")  # clipped, the view had 154 tokens
+        assert result.tokens_after <= 100
+
     def test_a_group_that_must_stay_is_clipped_before_anything_overflows_I4(self):
         huge = tool_turn("big", "line " * 5000)
         result = compact([HumanMessage("read it", id="q"), *huge], counter=words, max_tokens=200)
@@ -360,6 +378,30 @@ class TestTaskBundles:
         assert text.endswith(" C also short")
         assert words([HumanMessage(text.removeprefix("A short B ").removesuffix(" C also short"))]) <= 90
         assert [bundle.messages[-1]] in result.evicted.values()
+
+    def test_a_value_that_an_excerpt_would_not_shorten_stands_whole(self):
+        def characters(messages):
+            return sum(len(message.text) for message in messages)
+
+        bundle = self.build("A {a} B {b}", a="v" * 50, b="w" * 500)  # a note with a handle has 66 characters
+        policy = ContextPolicy(max_tokens=400, strategy="truncate", truncate_to=16)
+        text = ContextCompactor(characters).compact(bundle, policy).bundle.messages[-1].text
+        assert text.startswith(f"A {'v' * 50} B \n[...")
+
+    def test_what_was_left_whole_in_a_prompt_can_be_clipped_later_and_excerpts_stay(self):
+        bundle = self.build("A {a} B {b} C", a="a " * 100, b="b " * 1000)
+        once = ContextCompactor(words).compact(bundle, ContextPolicy(max_tokens=700))
+        assert "a " * 100 in once.bundle.messages[-1].text
+        again = (
+            ContextCompactor(words)
+            .compact(once.bundle, ContextPolicy(max_tokens=320, target=1))
+            .bundle.messages[-1]
+            .text
+        )
+        excerpt = once.bundle.messages[-1].text.partition(" B ")[2]
+        assert again.endswith(excerpt)
+        assert len(find_handles(again)) == 2
+        assert words([HumanMessage(again)]) <= 320
 
     def test_a_prompt_that_is_pinned_by_name_is_not_clipped(self):
         with pytest.raises(ContextOverflowError):

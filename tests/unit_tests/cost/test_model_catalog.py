@@ -125,7 +125,7 @@ def test_longer_inputs_have_prices_of_their_own_in_each_service_tier():
     assert info.service_tiers["batch"].output * 2 == info.rates.output
 
 
-# --- prices that change --------------------------------------------------------------------------------------------------
+# --- prices that change -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -59,6 +59,11 @@ def test_tiers_are_put_in_order():
     assert [tier.above_input_tokens for tier in info.tiers] == [100, 200]
 
 
+def test_a_rate_may_be_left_empty():
+    info = ModelCatalog({"models": {"acme/m1": {**ACME, "cache_read": None}}}).get("acme/m1")
+    assert info.rates.cache_read is None
+
+
 def test_an_empty_file_is_an_empty_overlay(tmp_path):
     path = tmp_path / "prices.yaml"
     path.write_text("")

@@ -210,6 +210,7 @@ def test_every_byte_of_a_text_is_bounded(text):
         ToolMessage([{"type": "search_result", "content": [{"type": "text", "text": "s" * 8_000}]}], tool_call_id="1"),
         HumanMessage([{"type": "tool_result", "content": [{"type": "text", "text": "s" * 8_000}]}]),
         HumanMessage([{"type": "tool_result", "content": "s" * 8_000}]),
+        HumanMessage([{"type": "tool_result", "content": ["s" * 8_000]}]),
         HumanMessage(["s" * 8_000]),
         HumanMessage("", name="s" * 8_000),
         SystemMessage([{"type": "text", "text": "s" * 8_000, "cache_control": {"type": "ephemeral"}}]),

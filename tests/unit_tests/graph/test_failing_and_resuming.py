@@ -40,7 +40,9 @@ def states(run):
 
 
 async def test_a_failure_skips_what_depends_on_it_and_nothing_else_Z1_Z11():
-    graph = RunGraph().add_task("bad", Flaky()).add_task("after", lambda i: 1, deps=["bad"]).add_task("other", lambda i: 2)
+    graph = (
+        RunGraph().add_task("bad", Flaky()).add_task("after", lambda i: 1, deps=["bad"]).add_task("other", lambda i: 2)
+    )
     with pytest.raises(RunFailedError, match="'bad': ValueError: boom") as caught:
         await graph.compile().ainvoke({"inputs": {}})
     run = caught.value.run

@@ -33,9 +33,13 @@ def model(**fields):
 
 
 def worst_case(prompt="Say ok."):
-    graph = RunGraph(RunPolicy(budget_limit=Cost.usd(1000)), model=model()).add_task("t", prompt=prompt, max_output_tokens=CAP)
+    graph = RunGraph(RunPolicy(budget_limit=Cost.usd(1000)), model=model()).add_task(
+        "t", prompt=prompt, max_output_tokens=CAP
+    )
     ledger = InMemoryLedger()
-    graph.compile(ledger=ledger, catalog=ModelCatalog(CATALOG)).invoke({"inputs": {}}, {"configurable": {"run_id": "w"}})
+    graph.compile(ledger=ledger, catalog=ModelCatalog(CATALOG)).invoke(
+        {"inputs": {}}, {"configurable": {"run_id": "w"}}
+    )
     return ledger.reservations("w")[0].hold.nano
 
 
@@ -179,9 +183,7 @@ async def test_an_answer_of_no_use_is_refused():
 async def test_calls_charge_the_run_the_graphs_budgets_and_every_enclosing_scope():
     ledger = InMemoryLedger()
     budgets = [Budget.usd(100, scope="tenant"), Budget.usd(50, scope="user")]
-    graph = prompts(1, RunPolicy(), model()).compile(
-        ledger=ledger, catalog=ModelCatalog(CATALOG), budgets=budgets[:1]
-    )
+    graph = prompts(1, RunPolicy(), model()).compile(ledger=ledger, catalog=ModelCatalog(CATALOG), budgets=budgets[:1])
     with budget_scope(Budget.usd(10, scope="block"), ledger=ledger) as block:
         await graph.ainvoke({"inputs": {}}, {"configurable": {"run_id": "r", "budgets": budgets[1:]}})
     spent = ledger.balance("run:r").spent
@@ -199,8 +201,10 @@ async def test_model_calls_of_a_function_body_charge_the_run():
     from langchain_runtime.chat_models import with_budget
 
     budgeted = with_budget(inner, None, ledger=ledger, catalog=ModelCatalog(CATALOG))
-    graph = RunGraph(RunPolicy(budget_limit=Cost.usd(100))).add_task("t", body).compile(
-        ledger=ledger, catalog=ModelCatalog(CATALOG)
+    graph = (
+        RunGraph(RunPolicy(budget_limit=Cost.usd(100)))
+        .add_task("t", body)
+        .compile(ledger=ledger, catalog=ModelCatalog(CATALOG))
     )
     run = (await graph.ainvoke({"inputs": {}}, {"configurable": {"run_id": "r"}}))["run"]
     assert ledger.balance("run:r").spent == run.usage.cost == run.tasks["t"].actual_use.cost
@@ -219,7 +223,12 @@ async def test_a_model_without_a_price_runs_without_a_limit_and_its_cost_is_unkn
     ("policy", "chat_model", "catalog", "error"),
     [
         (RunPolicy(budget_limit=Cost.usd(1)), "openai:gpt-nope", {}, UnknownModelError),
-        (RunPolicy(budget_limit=Cost.usd(1)), "acme:free", {"models": {"acme:free": {"context_window": 9}}}, UnpricedModelError),
+        (
+            RunPolicy(budget_limit=Cost.usd(1)),
+            "acme:free",
+            {"models": {"acme:free": {"context_window": 9}}},
+            UnpricedModelError,
+        ),
         (RunPolicy(budget_limit=Cost("1", "EUR")), "test:m", CATALOG, CurrencyMismatchError),
         (RunPolicy(), "no-provider", {}, UnknownModelError),
         (RunPolicy(on_exceed="downgrade"), "test:m", CATALOG, InvalidInputError),
@@ -228,7 +237,9 @@ async def test_a_model_without_a_price_runs_without_a_limit_and_its_cost_is_unkn
 )
 async def test_a_run_that_could_not_be_charged_is_refused_before_anything_runs(policy, chat_model, catalog, error):
     ran = []
-    graph = RunGraph(policy, model=chat_model).add_task("first", lambda inputs: ran.append(1)).add_task("t", prompt="Hi")
+    graph = (
+        RunGraph(policy, model=chat_model).add_task("first", lambda inputs: ran.append(1)).add_task("t", prompt="Hi")
+    )
     with pytest.raises(error):
         await graph.compile(catalog=ModelCatalog(catalog)).ainvoke({"inputs": {}})
     assert ran == []
@@ -243,3 +254,27 @@ async def test_a_plan_spends_nothing_and_agrees_with_the_limit():
     assert plan.worst_cost > plan.expected_cost > Cost.usd(0)
     assert plan.worst_cost >= Cost.from_nano(3 * CAP * 10**6)
     assert "above the limit" in plan.to_text()
+
+
+async def test_a_top_up_does_not_buy_a_failed_task_again():
+    calls = []
+
+    def fails(inputs):
+        calls.append(1)
+        raise ValueError("boom")
+
+    policy = RunPolicy(budget_limit=limit(1), on_exceed="interrupt", max_parallelism=1)
+    graph = (
+        prompts(2, policy, model(script=("word " * (CAP - 1),)))
+        .add_task("bad", fails, priority=99)
+        .compile(catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver(), raise_on_failure=False)
+    )
+    config = {"configurable": {"thread_id": "t"}}
+    await graph.ainvoke({"inputs": {}}, config)
+    run = (await graph.ainvoke(Command(resume={"add": "1000"}), config))["run"]
+    assert {name: str(task.state) for name, task in run.tasks.items()} == {
+        "t0": "completed",
+        "t1": "completed",
+        "bad": "failed",
+    }
+    assert len(calls) == 1

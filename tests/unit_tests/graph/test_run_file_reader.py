@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.graph import run_file_reader
 from langchain_runtime.graph.run_file_reader import MAX_BYTES, read_run_file
-from langchain_runtime.contracts.errors import InvalidInputError
 
 
 @pytest.fixture

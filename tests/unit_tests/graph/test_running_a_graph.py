@@ -197,7 +197,9 @@ async def test_task_streams_carry_the_names_of_tasks():
 
 
 def test_the_picture_shows_one_node_for_each_task():
-    graph = RunGraph().add_task("a", echo("a")).add_task("b", echo("b"), deps=["a"]).add_task("c", echo("c"), deps=["a"])
+    graph = (
+        RunGraph().add_task("a", echo("a")).add_task("b", echo("b"), deps=["a"]).add_task("c", echo("c"), deps=["a"])
+    )
     picture = graph.compile().get_graph()
     assert sorted(picture.nodes) == ["__end__", "__start__", "a", "b", "c"]
     assert {(edge.source, edge.target) for edge in picture.edges} == {
@@ -305,9 +307,13 @@ async def test_a_condition_that_does_not_hold_skips_the_task_and_what_depends_on
     graph = (
         RunGraph()
         .add_task("check", lambda inputs: {"risk": 0.2})
-        .add_task("act", echo("act"), deps=["check"], when=Condition(task="check", path="output.risk", op="gt", value=0.5))
+        .add_task(
+            "act", echo("act"), deps=["check"], when=Condition(task="check", path="output.risk", op="gt", value=0.5)
+        )
         .add_task("after", echo("after"), deps=["act"])
-        .add_task("calm", echo("calm"), deps=["check"], when=Condition(task="check", path="output.risk", op="le", value=0.5))
+        .add_task(
+            "calm", echo("calm"), deps=["check"], when=Condition(task="check", path="output.risk", op="le", value=0.5)
+        )
     )
     run = (await graph.compile().ainvoke({"inputs": {}}))["run"]
     assert {name: str(task.state) for name, task in run.tasks.items()} == {

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from langchain_runtime.contracts.budget import Hold, Scope, Settlement
-from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.errors import InvalidInputError, LedgerUnavailableError
 from langchain_runtime.ledgers import InMemoryLedger, default_ledger
 from langchain_runtime.ledgers import in_memory as module
 from langchain_runtime.testing import LedgerConformance
@@ -80,3 +80,17 @@ def test_a_clock_that_fails_leaves_the_ledger_usable():
         thread.start()
         thread.join(timeout=10)
         assert failed
+
+
+def test_in_a_forked_child_used_books_are_refused_empty_ones_and_the_default_are_not():
+    used, empty = InMemoryLedger(), InMemoryLedger()
+    used.open_scope(Scope(name="user"))
+    for ledger in (used, empty, default_ledger()):
+        ledger.after_fork()  # what the child runs first; a real fork is in the integration tests
+    with pytest.raises(LedgerUnavailableError, match="was forked"):
+        used.balance("user")
+    used.after_fork()  # a child's child
+    with pytest.raises(LedgerUnavailableError):
+        used.reserve(Hold(scopes=("user",), nano=1, holder="me"))
+    assert empty.balances() == []
+    assert default_ledger().reservation("unknown") is None

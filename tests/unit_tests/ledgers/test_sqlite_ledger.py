@@ -411,3 +411,13 @@ def test_errors_survive_the_thread_with_their_fields(ledger):
     with pytest.raises(LangChainRuntimeError) as raised:
         asyncio.run(ledger.areserve(hold(1, scopes=("nobody",))))
     assert raised.value.scope == "nobody"
+
+
+def test_in_a_forked_child_it_opens_the_file_again_and_leaves_the_parents_connection_alone(ledger):
+    asyncio.run(ledger.areserve(hold()))
+    inherited = ledger._store.connection()
+    ledger.after_fork()  # what the child runs first; a real fork is in the integration tests
+    assert asyncio.run(ledger.abalance("user")).held_nano == 10
+    assert ledger._store.connection() is not inherited
+    assert inherited.execute("SELECT held_nano FROM scopes").fetchone() == (10,)
+    inherited.close()

@@ -48,9 +48,7 @@ class Make:
 
     @staticmethod
     def usage(tokens_in: int = 0, tokens_out: int = 0, usd: str | None = None) -> Usage:
-        return Usage(
-            tokens=TokenUsage(input=tokens_in, output=tokens_out), cost=None if usd is None else Cost.usd(usd)
-        )
+        return Usage(tokens=TokenUsage(input=tokens_in, output=tokens_out), cost=None if usd is None else Cost.usd(usd))
 
     @classmethod
     def done(
