@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_runtime.adapters.account import Account, Charge
-from langchain_runtime.adapters.leases import LEASE_SECONDS, lease_keeper
+from langchain_runtime.adapters.leases import LEASE_SECONDS, LeaseKeeper, lease_keeper
 from langchain_runtime.adapters.plans import Plan, Step
 from langchain_runtime.adapters.request_bounds import CallBound
 from langchain_runtime.contracts.budget import Budget, Hold, Reservation
@@ -28,6 +29,7 @@ class Held:
         ledger: Where it is.
         id: Of its reservation.
         lease: Fencing number.
+        keeper: Renews its lease.
         nano: How much is held.
         sent: Whether it was marked sent in the step that made it.
         of_run: Whether it stands for the call in the run's books, and carries its reply.
@@ -37,6 +39,7 @@ class Held:
     ledger: Ledger
     id: str
     lease: int
+    keeper: LeaseKeeper
     nano: int
     sent: bool
     of_run: bool
@@ -97,7 +100,7 @@ class CallHolds:
         interrupted: BaseException | None = None
         while self._held:
             held = self._held.pop()
-            lease_keeper(held.ledger).stop()
+            held.keeper.stop()
             try:
                 step = how(held)
                 if step is not None:
@@ -115,21 +118,28 @@ class CallHolds:
         hold = run.take_hold() if run is not None else None
         if run is None or hold is None:
             return self._bills, bound
-        adopted = bound.capped(min(bound.output_cap, hold.max_output_tokens))
+        fits = hold.max_output_tokens >= bound.output_cap
+        adopted = bound if fits else bound.capped(hold.max_output_tokens)
         if adopted.nano > hold.nano or adopted.tokens > hold.tokens:
             yield Step(run.ledger, "release", (hold.reservation_id,))
             return self._bills, bound
-        self._keep(Held(run.ledger, hold.reservation_id, hold.lease, hold.nano, sent=False, of_run=True, adopted=True))
+        keeper = lease_keeper(run.ledger)
+        self._keep(
+            Held(run.ledger, hold.reservation_id, hold.lease, keeper, hold.nano, sent=False, of_run=True, adopted=True)
+        )
         return _without(self._bills, run), adopted
 
     def _hold(self, bill: Charge, bound: CallBound, *, sent: bool) -> Plan[CallBound]:
         run = self._run_of(bill)
-        hold = Hold(
-            scopes=tuple(budget.scope for budget in bill.budgets),
+        keeper = lease_keeper(bill.ledger)
+        # Not validated: every value was, where it came from, and this is half of what a hold costs.
+        hold = Hold.model_construct(
+            id=uuid.uuid4().hex,
+            scopes=tuple(sorted(budget.scope for budget in bill.budgets)),
             nano=bound.nano,
             currency=bound.currency if bound.terms.calculator is not None else bill.budgets[0].currency,
             tokens=bound.tokens,
-            holder=lease_keeper(bill.ledger).holder,
+            holder=keeper.holder,
             lease_seconds=LEASE_SECONDS,
             sent=sent,
             run_id=run.run_id if run is not None else None,
@@ -150,8 +160,9 @@ class CallHolds:
         enforcer = BudgetEnforcer(bill.ledger, on_event=run.on_event if run is not None else None)
         reservation: Reservation = yield Step(enforcer, "admit", (hold, bill.budgets), {"shrink": shrink})
         made = reservation.hold
+        of_run = run is not None
         self._keep(
-            Held(bill.ledger, made.id, reservation.lease, made.nano, sent=sent, of_run=run is not None, adopted=False)
+            Held(bill.ledger, made.id, reservation.lease, keeper, made.nano, sent=sent, of_run=of_run, adopted=False)
         )
         if run is not None and run.on_event is not None:
             run.on_event(
@@ -174,7 +185,7 @@ class CallHolds:
 
     def _keep(self, held: Held) -> None:
         self._held.append(held)
-        lease_keeper(held.ledger).start()
+        held.keeper.start()
 
 
 def release(held: Held) -> Step:

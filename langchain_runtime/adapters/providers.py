@@ -8,7 +8,7 @@ tests: with ``use_responses_api`` ChatOpenAI sends its own ``max_tokens`` and ig
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
@@ -53,8 +53,7 @@ _THINKING = frozenset({"thinking"})
 _CHOICES = frozenset({"n", "candidate_count"})
 _SERVICE_TIER = frozenset({"service_tier"})
 _STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only"})
-_CARRIERS = ("model_kwargs", "extra_body")
-_FIELDS_THAT_MATTER = CAP_NAMES | _HIDES_INPUT | _THINKING | _CHOICES | _SERVICE_TIER | frozenset(_CARRIERS)
+_CARRIERS = frozenset({"model_kwargs", "extra_body"})
 
 _OWN_TOOL_TYPES = (None, "function", "custom")
 _HOSTED_TOOL_KEYS = ("google_search", "google_search_retrieval", "code_execution", "url_context", "google_maps")
@@ -69,14 +68,12 @@ class ClassFacts:
         cap_keyword: Name under which the cap is set; None when the class has none that we know.
         cap_is_field: Whether the cap is read from the model's field only, not from the call.
         streams_usage_on_demand: Whether ``stream_usage`` must be set for a stream to report usage.
-        fields: Those of its fields that matter here.
     """
 
     family: Literal["openai", "anthropic", "other"]
     cap_keyword: str | None
     cap_is_field: bool
     streams_usage_on_demand: bool
-    fields: frozenset[str]
 
 
 @cache
@@ -84,12 +81,7 @@ def facts_of(cls: type[BaseChatModel]) -> ClassFacts:
     """Facts of a class; by name, so that no provider package is imported."""
     ancestry = {(base.__module__.partition(".")[0], base.__name__) for base in cls.__mro__}
     fields = cls.model_fields
-    facts = partial(
-        ClassFacts,
-        cap_is_field=False,
-        streams_usage_on_demand="stream_usage" in fields,
-        fields=_FIELDS_THAT_MATTER.intersection(fields),
-    )
+    facts = partial(ClassFacts, cap_is_field=False, streams_usage_on_demand="stream_usage" in fields)
     if ("langchain_openai", "BaseChatOpenAI") in ancestry:
         # Classes that rename the field (ChatOpenAI, AzureChatOpenAI) send it under its new name in both APIs.
         renamed = fields["max_tokens"].alias == "max_completion_tokens"
@@ -112,21 +104,24 @@ def model_id(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str:
 
 def _passed_on(model: BaseChatModel, kwargs: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Places other than fields from where parameters reach the request, with their names."""
-    fields = facts_of(type(model)).fields
-    places = [(name, getattr(model, name)) for name in _CARRIERS if name in fields]
-    places.append(("extra_body", kwargs.get("extra_body")))
+    places = [(name, getattr(model, name)) for name in _own_fields(type(model), _CARRIERS)]
+    if "extra_body" in kwargs:
+        places.append(("extra_body", kwargs["extra_body"]))
     return [(name, values) for name, values in places if values]
 
 
-def _settings(model: BaseChatModel, kwargs: Mapping[str, Any], names: frozenset[str]) -> Iterator[tuple[str, Any]]:
+@cache
+def _own_fields(cls: type[BaseChatModel], names: frozenset[str]) -> frozenset[str]:
+    return names.intersection(cls.model_fields)
+
+
+def _settings(model: BaseChatModel, kwargs: Mapping[str, Any], names: frozenset[str]) -> list[tuple[str, Any]]:
     """Every value given for one of the parameters, wherever it is given; the call's own first."""
-    for name in names.intersection(kwargs):
-        yield name, kwargs[name]
-    for name in names & facts_of(type(model)).fields:
-        yield name, getattr(model, name)
+    found = [(name, kwargs[name]) for name in names.intersection(kwargs)] if kwargs else []
+    found += [(name, getattr(model, name)) for name in _own_fields(type(model), names)]
     for _, values in _passed_on(model, kwargs):
-        for name in names.intersection(values):
-            yield name, values[name]
+        found += [(name, values[name]) for name in names.intersection(values)]
+    return found
 
 
 def callers_cap(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int | None:
@@ -137,7 +132,7 @@ def callers_cap(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int | None:
     """
     facts = facts_of(type(model))
     _refuse_overriding_caps(model, kwargs, facts)
-    given = [kwargs[name] for name in CAP_NAMES.intersection(kwargs) if kwargs[name] is not None]
+    given = [kwargs[name] for name in CAP_NAMES.intersection(kwargs) if kwargs[name] is not None] if kwargs else None
     if given:
         return int(min(given))
     stated = [value for _, value in _settings(model, {}, CAP_NAMES) if value is not None]

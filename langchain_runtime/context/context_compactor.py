@@ -29,7 +29,8 @@ class ContextCompactor:
     is in ``Compaction.evicted``. The same input gives the same view, a view given back is left alone, and so is one
     under the trigger, save for tool results without a call, which no provider accepts.
 
-    An event lands at or below the target, or, when what must stay is larger, with nothing else in view.
+    An event that may evict lands at or below the target or, when what must stay is larger, with nothing else in view.
+    ``truncate`` alone may end above the target, and evicts only when clipping does not even meet the ceiling.
 
     Args:
         counter: Counts messages as LangChain's ``token_counter``, or a ``TokenEstimator``, whose ``expected`` counts;

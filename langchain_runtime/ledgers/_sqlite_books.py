@@ -35,16 +35,16 @@ _RENEW: Final = """
 
 
 class SqliteBooks(Books):
-    """One transaction: ``BEGIN IMMEDIATE`` to write, ``BEGIN`` to look.
+    """One transaction, to write or only to look.
 
     The garbage collector may finalise a stream, which settles, in the middle of another transaction of the same
     thread: that settlement is refused and left to its lease, since it would change figures already read.
     """
 
-    def __init__(self, store: SqliteStore, begin: str) -> None:
+    def __init__(self, store: SqliteStore, *, write: bool) -> None:
         self.now = 0.0
         self._store = store
-        self._statement = begin
+        self._write = write
 
     def __enter__(self) -> Self:
         store = self._store
@@ -64,7 +64,7 @@ class SqliteBooks(Books):
         return self
 
     def _begin(self) -> None:
-        self._execute(self._statement)
+        self._store.begin(self._connection, write=self._write)
         try:
             self.now = self._store.clock()  # after the wait for other writers, so that time goes forward in the books
         except BaseException:

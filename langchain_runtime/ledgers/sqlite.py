@@ -58,10 +58,10 @@ class SqliteLedger(Bookkeeper):
         return self._store.path
 
     def _write(self) -> Books:
-        return SqliteBooks(self._store, "BEGIN IMMEDIATE")
+        return SqliteBooks(self._store, write=True)
 
     def _read(self) -> Books:
-        return SqliteBooks(self._store, "BEGIN")
+        return SqliteBooks(self._store, write=False)
 
     async def _off_loop(self, call: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
         future = self._submit(call)

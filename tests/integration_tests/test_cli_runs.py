@@ -115,6 +115,22 @@ def test_a_budget_that_is_too_small_ends_with_status_3_and_can_be_raised():
     assert (report["state"], report["limit"]) == ("completed", {"amount": "0.50", "currency": "USD"})
 
 
+def test_a_run_that_waits_for_money_says_so_and_goes_on_when_it_gets_it(tmp_path):
+    import yaml
+
+    content = yaml.safe_load(Path(WEEKLY).read_text(encoding="utf-8"))
+    content["policy"]["on_exceed"] = "interrupt"
+    file = tmp_path / "asking.json"
+    file.write_text(json.dumps(content))
+    result = lcr("run", file, "--budget", "0.0001", "--price-as", "openai:gpt-4o-mini", exit_code=3)
+    run_id = run_id_in(result.stdout)
+    assert f"error[budget_exceeded]: run {run_id} waits for money: spent 0." in result.stderr
+    assert f"lcr run --resume {run_id} --budget AMOUNT" in result.stderr
+    assert json.loads(lcr("runs", "--json").stdout)[0]["state"] == "interrupted"
+    lcr("run", "--resume", run_id, "--budget", "0.50")
+    assert json.loads(lcr("report", run_id, "--json").stdout)["state"] == "completed"
+
+
 def test_a_run_that_failed_ends_with_status_4_and_is_resumed_where_it_broke(tmp_path, loopback):
     with loopback.serving(tmp_path / "provider.jsonl", faults=[400]) as provider:
         result = lcr_in_a_process(provider.base_url, "run", WEEKLY, "--model", "openai:gpt-4o-mini", exit_code=4)

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-import datetime
+import datetime as dt
 import threading
 
 import pydantic
@@ -32,7 +32,7 @@ class Point(pydantic.BaseModel):
 @dataclasses.dataclass
 class Pair:
     a: int
-    when: datetime.date
+    when: dt.date
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ class Pair:
         (None, None),
         ([1, {"a": True}], [1, {"a": True}]),
         (Point(x=1), {"x": 1}),
-        (Pair(1, datetime.date(2026, 1, 2)), {"a": 1, "when": "2026-01-02"}),
+        (Pair(1, dt.date(2026, 1, 2)), {"a": 1, "when": "2026-01-02"}),
         (AIMessage("hello"), "hello"),
         (AIMessage([{"type": "text", "text": "blocks"}]), "blocks"),
         ({"messages": [HumanMessage("q"), AIMessage("a")]}, "a"),

@@ -152,6 +152,32 @@ def test_the_hold_of_the_dispatch_is_adopted_with_its_cap(desk, run, call):
     assert desk.ledger.reservation(hold.reservation_id).state is ReservationState.SETTLED
 
 
+def test_a_run_without_a_limit_adopts_and_changes_no_request(desk):
+    free = Budget(None, scope="run:free")
+    desk.ledger.open_scope(Scope.of(free))
+    hold = Hold(scopes=("run:free",), nano=800_000, tokens=1_000, holder="graph", run_id="r2", task_id="t1")
+    lease = desk.ledger.reserve(hold).reservation.lease
+    adopted = AdoptedHold(reservation_id=hold.id, lease=lease, nano=800_000, tokens=1_000, max_output_tokens=100)
+    with paying(Account(ledger=desk.ledger, budgets=(free,), run_id="r2", task_id="t1", hold=adopted)):
+        _unbudgeted(desk).invoke("hello")
+    assert desk.provider.calls[0].kwargs == {}
+    assert desk.ledger.balance("run:free").spent_nano == REPLY
+    assert len(desk.ledger.reservations("r2")) == 1
+
+
+def test_a_cost_that_nobody_knows_is_reported_as_unknown(desk):
+    free = Budget(None, scope="run:free")
+    desk.ledger.open_scope(Scope.of(free))
+    events = []
+    with paying(Account(ledger=desk.ledger, budgets=(free,), run_id="r2", task_id="t1", on_event=events.append)):
+        _unbudgeted(desk, model="unheard-of").invoke("hello")
+    reserved, settled = events
+    assert reserved.worst_case is None
+    assert settled.cost is None
+    assert settled.usage.output == 3
+    assert desk.ledger.balance("run:free").tokens_spent == 5
+
+
 def test_only_one_call_adopts_the_hold(desk, run):
     model = _unbudgeted(desk)
     with paying(run(hold=_dispatch(desk))):

@@ -1,7 +1,6 @@
 import gzip
 import json
 
-import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_runtime.contracts.errors import EstimationError
