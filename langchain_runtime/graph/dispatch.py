@@ -118,9 +118,10 @@ class Dispatcher:
         model = str(definition.model)
         info = self._services.info(model)
         policy = definition.spec.context or self._spec.policy.context or ContextPolicy()
+        if "target" not in policy.model_fields_set:
+            # A low water mark spares later turns of a conversation a compaction; a task's view is used once.
+            policy = policy.model_copy(update={"target": policy.trigger})
         window = info.context_window if info is not None else None
-        if policy.max_tokens is None and window is None:
-            return bundle.messages
         compactor = ContextCompactor(self._services.estimator, model=self._services.priced_as(model))
         compaction = compactor.compact(bundle, policy, max_tokens=window)
         if compaction.strategy:
