@@ -1,34 +1,49 @@
 """Runs the benchmarks: one file per claim, each measuring us and a peer in the same run.
 
-``python benchmarks/harness.py [--quick] [NAME ...]``. A benchmark is a file ``bench_<name>.py`` beside this one with
-``measure(quick: bool)`` that yields ``Figure``s. Nothing is asserted: a figure says whether its claim held on this
+``python benchmarks/harness.py [--quick | --write] [NAME ...]``. A benchmark is a file ``bench_<name>.py`` beside this one
+with ``measure(quick: bool)`` that yields ``Figure``s. Nothing is asserted: a figure says whether its claim held on this
 machine, and a slow machine is not a failing test.
 """
 
+from __future__ import annotations
+
 import argparse
+import importlib
 import importlib.util
+import os
+import platform
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parent
+SHARED = FOLDER.parents[1] / "shared"
+"""Recorded data and reference tools, where somebody has them beside the clone."""
+
+RESULTS = FOLDER / "RESULTS.md"
+PACKAGES = ("langchain-runtime-layer", "langchain-core", "langgraph")
+COLUMNS = ("claim", "ours", "peer", "ratio", "bound", "verdict", "command")
+DASH = "-"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """One line of the results.
 
     Attributes:
         claim: What is measured, with its size.
         ours: Our figure.
-        peer: The peer's figure; None where the claim is absolute.
         unit: Of both: ``ms``, ``MB``, ``pairs/s``.
+        peer: The peer's figure; None where there is none.
         against: Who the peer is.
         bound: What must hold for the ratio ours / peer, or for ours where there is no peer; None for no claim.
         at_least: Whether the bound is a floor rather than a ceiling.
+        absolute: Whether the bound is for ours although there is a peer.
+        must_hold: The line of the design that the figure answers; empty where it answers none.
     """
 
     claim: str
@@ -38,63 +53,139 @@ class Figure:
     against: str = ""
     bound: float | None = None
     at_least: bool = False
+    absolute: bool = False
+    must_hold: str = ""
 
     @property
-    def compared(self) -> float:
-        """What the bound is about."""
-        return self.ours if self.peer is None else self.ours / self.peer
+    def ratio(self) -> float | None:
+        """Ours / peer; None without a peer, or where the peer's figure is zero."""
+        return self.ours / self.peer if self.peer else None
 
     @property
     def verdict(self) -> str:
-        """``held``, ``not held``, or nothing where nothing is claimed."""
+        """``held``, ``not held``, or a dash where nothing is claimed."""
         if self.bound is None:
-            return ""
-        held = self.compared >= self.bound if self.at_least else self.compared <= self.bound
+            return DASH
+        compared = self.ours if self.absolute or self.ratio is None else self.ratio
+        held = compared >= self.bound if self.at_least else compared <= self.bound
         return "held" if held else "not held"
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Claim, ours, peer, ratio, bound and verdict as text, a dash for what there is not."""
+        peer = DASH if self.peer is None else f"{_number(self.peer)} {self.unit} ({self.against})"
+        ratio = DASH if self.ratio is None else _number(self.ratio)
+        bound = DASH
+        if self.bound is not None:
+            of_ratio = self.ratio is not None and not self.absolute
+            subject, unit = ("ratio ", "") if of_ratio else ("", f" {self.unit}")
+            bound = f"{subject}{'>=' if self.at_least else '<='} {_number(self.bound)}{unit}"
+        return (self.claim, f"{_number(self.ours)} {self.unit}", peer, ratio, bound, self.verdict)
+
     def __str__(self) -> str:
-        peer = "" if self.peer is None else f"{self.against} {self.peer:,.3g} {self.unit}, ratio {self.compared:.3g}"
-        bound = "" if self.bound is None else f"{'>=' if self.at_least else '<='} {self.bound:g} {self.verdict}"
-        return f"{self.claim:<60} {self.ours:>10,.4g} {self.unit:<8} {peer:<44} {bound}".rstrip()
+        claim, ours, peer, ratio, bound, verdict = self.cells
+        return f"{claim:<62} {ours:>16}  {peer:<44} {ratio:>8}  {bound:<20} {verdict}"
 
 
-def best_of(repeats: int, work: Callable[[], object]) -> float:
-    """Seconds of the fastest of several rounds: the others were disturbed."""
-    fastest = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        fastest = min(fastest, time.perf_counter() - started)
-    return fastest
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def load(path: Path) -> ModuleType:
-    """Import a benchmark by its path."""
+    """Import a module that is in no package, by its path."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # type hints are looked up there
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # its type hints are looked up there
     spec.loader.exec_module(module)
     return module
 
 
-def figures(names: list[str], *, quick: bool) -> Iterator[Figure]:
-    """Measure the named benchmarks, or all of them."""
-    for path in sorted(FOLDER.glob("bench_*.py")):
-        if not names or path.stem.removeprefix("bench_") in names:
-            yield from load(path).measure(quick)
+def beside_the_clone(path: str) -> Path | None:
+    """A file or folder of ``../shared``; None, and a line that says so, where it is not there."""
+    found = SHARED / path
+    if found.exists():
+        return found
+    print(f"not measured: ../shared/{path} is not beside the clone")
+    return None
+
+
+def best_of(rounds: int, *measures: Callable[[], float]) -> list[float]:
+    """The least figure of each, measured in turns: the other rounds were disturbed."""
+    turns = [[measure() for measure in measures] for _ in range(rounds)]
+    return [min(column) for column in zip(*turns, strict=True)]
+
+
+def names() -> list[str]:
+    """Every benchmark there is."""
+    return sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
+
+
+def figures(chosen: Iterable[str], *, quick: bool) -> Iterator[tuple[str, Figure]]:
+    """Measure; yields each figure with the name of its benchmark."""
+    for name in chosen:
+        for figure in importlib.import_module(f"bench_{name}").measure(quick):
+            yield name, figure
+
+
+def machine() -> str:
+    """What the figures were measured with."""
+    load_average = os.getloadavg()[0]
+    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores "
+        f"(load {load_average:.1f} at the start), Python {platform.python_version()}, {packages}"
+    )
+
+
+def results(measured: list[tuple[str, Figure]], measured_on: str) -> str:
+    """The text of ``RESULTS.md``."""
+    verdicts = [figure.verdict for _, figure in measured]
+    lines = [
+        "# Results",
+        "",
+        "Written by `make bench`: every claim with our figure, the peer's from the same run, and whether it held here.",
+        "",
+        f"Measured: {measured_on}.",
+        f"Claims held: {verdicts.count('held')}, not held: {verdicts.count('not held')}; "
+        f"a dash marks a figure that nothing is claimed for.",
+    ]
+    sections = dict.fromkeys(figure.must_hold for _, figure in measured)
+    for section in sorted(sections, key=lambda title: title == ""):
+        lines += ["", f"## {section or 'Measured besides'}", "", _row(COLUMNS), _row(["---"] * len(COLUMNS))]
+        lines += [
+            _row([*figure.cells, f"`python benchmarks/harness.py {name}`"])
+            for name, figure in measured
+            if figure.must_hold == section
+        ]
+    missing = [name for name in names() if name not in {name for name, _ in measured}]
+    if missing:
+        lines += ["", f"Not measured, since ../shared was not beside the clone: {', '.join(missing)}."]
+    return "\n".join([*lines, ""])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what is claimed.")
-    parser.add_argument("names", nargs="*", help="benchmarks to run: all unless named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all unless named: {', '.join(names())}")
     parser.add_argument("--quick", action="store_true", help="smaller inputs")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} (everything, in full size)")
     arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(names()):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    if arguments.write and (arguments.quick or arguments.names):
+        parser.error("--write takes neither names nor --quick: the file holds every figure, in full size")
     # Benchmarks say `from harness import Figure`: they shall get this module, not a second copy of it.
     sys.modules["harness"] = sys.modules[__name__]
-    for figure in figures(arguments.names, quick=arguments.quick):
+    measured_on, measured = machine(), []
+    for name, figure in figures(arguments.names or names(), quick=arguments.quick):
         print(figure, flush=True)
+        measured.append((name, figure))
+    if arguments.write:
+        RESULTS.write_text(results(measured, measured_on), encoding="utf-8")
 
 
 if __name__ == "__main__":
