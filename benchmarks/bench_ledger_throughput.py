@@ -16,7 +16,7 @@ from pathlib import Path
 from harness import Figure
 
 from langchain_runtime.contracts.budget import Hold, Scope, Settlement
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.usage import TokenUsage
 from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
 

@@ -1,13 +1,13 @@
-"""A runtime layer for LangChain and LangGraph: spend that cannot overrun, context that fits, DAGs at their critical path.
+"""A runtime layer for LangChain and LangGraph: budgets that hold, views that fit, DAGs at their critical path.
 
 Names are imported when they are first used, so ``import langchain_runtime`` costs next to nothing.
 """
 
 from __future__ import annotations
 
-import importlib
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langchain_runtime.contracts.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from langchain_runtime.adapters import budget_scope
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_runtime.contracts.money import Cost
     from langchain_runtime.contracts.run import Run, RunPolicy, Task, TaskResult
     from langchain_runtime.contracts.usage import Usage
+    from langchain_runtime.contracts.version import __version__
     from langchain_runtime.graph import CompiledRunGraph, RunGraph
     from langchain_runtime.report import RunReport
 
@@ -45,36 +46,28 @@ __all__ = [
     "with_budget",
 ]
 
-_HOMES = {
-    "Budget": "contracts.budget",
-    "BudgetExceededError": "contracts.errors",
-    "BudgetedChatModel": "chat_models",
-    "CompiledRunGraph": "graph",
-    "ContextPolicy": "contracts.context",
-    "Cost": "contracts.money",
-    "ExtractiveChatModel": "chat_models",
-    "LangChainRuntimeError": "contracts.errors",
-    "MemoryManager": "context",
-    "Run": "contracts.run",
-    "RunFailedError": "contracts.errors",
-    "RunGraph": "graph",
-    "RunPolicy": "contracts.run",
-    "RunReport": "report",
-    "Task": "contracts.run",
-    "TaskResult": "contracts.run",
-    "Usage": "contracts.usage",
-    "budget_scope": "adapters",
-    "with_budget": "chat_models",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return version("langchain-runtime-layer")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Budget": "contracts.budget",
+        "BudgetExceededError": "contracts.errors",
+        "BudgetedChatModel": "chat_models",
+        "CompiledRunGraph": "graph",
+        "ContextPolicy": "contracts.context",
+        "Cost": "contracts.money",
+        "ExtractiveChatModel": "chat_models",
+        "LangChainRuntimeError": "contracts.errors",
+        "MemoryManager": "context",
+        "Run": "contracts.run",
+        "RunFailedError": "contracts.errors",
+        "RunGraph": "graph",
+        "RunPolicy": "contracts.run",
+        "RunReport": "report",
+        "Task": "contracts.run",
+        "TaskResult": "contracts.run",
+        "Usage": "contracts.usage",
+        "__version__": "contracts.version",
+        "budget_scope": "adapters",
+        "with_budget": "chat_models",
+    },
+)

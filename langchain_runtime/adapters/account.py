@@ -17,8 +17,8 @@ from langchain_runtime.contracts.budget import Balance, Budget, Scope, Settlemen
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.events import LifecycleEvent
 from langchain_runtime.contracts.job import AdoptedHold
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.protocols import Ledger
 from langchain_runtime.ledgers import default_ledger
 
 

@@ -14,8 +14,8 @@ from langchain_runtime.adapters.request_bounds import CallBound
 from langchain_runtime.contracts.budget import Budget, Hold, Reservation
 from langchain_runtime.contracts.errors import LangChainRuntimeError
 from langchain_runtime.contracts.events import CallReserved
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.protocols import Ledger
 from langchain_runtime.cost import BudgetEnforcer
 
 _log = logging.getLogger(__name__)

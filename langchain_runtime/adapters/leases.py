@@ -12,7 +12,7 @@ import weakref
 from typing import Final
 
 from langchain_runtime.contracts.errors import LedgerUnavailableError
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 
 LEASE_SECONDS: Final = 60.0
 """How long a hold outlives a process that dies; a third of it passes between renewals."""

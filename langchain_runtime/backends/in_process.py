@@ -26,7 +26,8 @@ from langchain_runtime.contracts.errors import (
 )
 from langchain_runtime.contracts.events import CallSettled, LifecycleEvent
 from langchain_runtime.contracts.job import TaskJob
-from langchain_runtime.contracts.protocols import Ledger, MemoryManager
+from langchain_runtime.contracts.ledger import Ledger
+from langchain_runtime.contracts.protocols import MemoryManager
 from langchain_runtime.contracts.run import TaskError, TaskOutcome, TaskResult, TaskState, now
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 

@@ -28,7 +28,8 @@ from langchain_runtime.chat_models._guarded_requests import (
 )
 from langchain_runtime.contracts.budget import Budget, Scope
 from langchain_runtime.contracts.errors import BudgetNotSetError, InvalidInputError
-from langchain_runtime.contracts.protocols import Ledger, ModelCatalog
+from langchain_runtime.contracts.ledger import Ledger
+from langchain_runtime.contracts.protocols import ModelCatalog
 from langchain_runtime.ledgers import default_ledger
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from langchain_runtime.context.marks import MEMORY_ID, PROMPT_ID, Inlined, Mark, dependency_message, marked
 from langchain_runtime.context.prompt_template import as_text, check_variables, parse, variables
 from langchain_runtime.contracts.context import ContextBundle
-from langchain_runtime.contracts.run import TaskSpec
+from langchain_runtime.contracts.task_spec import TaskSpec
 
 
 class ContextBuilder:

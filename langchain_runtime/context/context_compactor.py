@@ -12,8 +12,8 @@ from langchain_core.messages import BaseMessage, SystemMessage
 
 from langchain_runtime.context.draft import Conversation, Draft
 from langchain_runtime.context.strategies import STRATEGIES, Limits, check_policy, last_resort
-from langchain_runtime.contracts.context import ContextBundle, ContextPolicy
-from langchain_runtime.contracts.protocols import Compaction, TokenEstimator
+from langchain_runtime.contracts.context import Compaction, ContextBundle, ContextPolicy
+from langchain_runtime.contracts.protocols import TokenEstimator
 
 Counter = Callable[[list[BaseMessage]], int]
 """Counts the tokens of messages, as LangChain's ``token_counter`` does."""

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from langchain_runtime.context.prompt_template import unknown_name
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.run import Dependency, TaskOutcome, TaskSpec, TaskState
+from langchain_runtime.contracts.run import TaskOutcome, TaskState
+from langchain_runtime.contracts.task_spec import Dependency, TaskSpec
 
 
 class ContextRouter:

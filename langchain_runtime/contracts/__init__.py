@@ -1,1 +1,1 @@
-"""What every part agrees on: data, protocols and errors. Imports pydantic, LangChain's messages and the standard library."""
+"""What every part agrees on: data, protocols, errors. Knows pydantic and LangChain's messages, nothing else."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AnyMessage, BaseMessage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from langchain_runtime.contracts.errors import InvalidInputError
@@ -68,3 +68,25 @@ class ContextPolicy(BaseModel):
     target: float = Field(default=0.5, gt=0, le=1)
     reserve_output: int = Field(default=0, ge=0)
     pin: tuple[str, ...] = ()
+
+
+class Compaction(BaseModel):
+    """What a compactor did.
+
+    Attributes:
+        bundle: The view; equal to the input where nothing had to be done.
+        evicted: Messages that left the view or were clipped, by handle; write them to a store before using the view.
+        strategy: Strategies that changed something, in order.
+        tokens_before: Size of the input by the configured counter.
+        tokens_after: Size of the view.
+        clipped: How many messages were shortened.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    bundle: ContextBundle
+    evicted: dict[str, list[BaseMessage]] = {}
+    strategy: tuple[str, ...] = ()
+    tokens_before: int
+    tokens_after: int
+    clipped: int = 0

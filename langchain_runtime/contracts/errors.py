@@ -12,7 +12,7 @@
     │  ├─ UnpricedModelError                      unpriced_model         .model .unit
     │  └─ CurrencyMismatchError                   currency_mismatch      .expected .actual
     ├─ BudgetError
-    │  ├─ BudgetExceededError (core ModelError)   budget_exceeded        .scope .limit .spent .held .needed .model .decision
+    │  ├─ BudgetExceededError (core ModelError)   budget_exceeded        .scope .limit .spent .held .needed ...
     │  ├─ BudgetNotSetError                       budget_not_set         .scope
     │  ├─ ReservationLostError                    reservation_lost       .reservation_id
     │  └─ LedgerUnavailableError                  ledger_unavailable
@@ -32,8 +32,8 @@
     │  └─ TaskResultNotSerializableError          result_not_serializable
     └─ EstimationError                            estimation_failed
 
-``code`` is stable: programs may match on it. The message says what happened, with the figures; ``hint`` says what to do.
-Every error survives pickling with its fields, since it may cross a process.
+``code`` is stable: programs may match on it. The message says what happened, with the figures; ``hint`` says what to
+do. Every error survives pickling with its fields, since it may cross a process.
 """
 
 from __future__ import annotations

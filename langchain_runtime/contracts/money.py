@@ -20,7 +20,7 @@ MAX_NANO: Final = 2**62
 """Largest amount in nano units: two of them still fit the 64-bit integers of every ledger."""
 
 # ISO 4217, active codes of funds and currencies in circulation (list one, amendment 177, 2024).
-CURRENCIES: Final = frozenset(  # noqa: SIM905 - a table of 150 quoted strings would be harder to read
+CURRENCIES: Final = frozenset(
     """
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP
     CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR
@@ -28,7 +28,7 @@ CURRENCIES: Final = frozenset(  # noqa: SIM905 - a table of 150 quoted strings w
     MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD
     SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES
     VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG
-    """.split()
+    """.split()  # noqa: SIM905 - a table of 150 quoted strings would be harder to read
 )
 
 

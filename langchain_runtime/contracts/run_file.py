@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
 from langchain_runtime.contracts.identifiers import ModelID, check_task_id
-from langchain_runtime.contracts.run import RunPolicy, TaskSpec
+from langchain_runtime.contracts.run import RunPolicy
+from langchain_runtime.contracts.task_spec import TaskSpec
 
 
 class RunFile(BaseModel):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langchain_runtime.contracts.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from langchain_runtime.cost.budget_enforcer import BudgetEnforcer
@@ -14,18 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetEnforcer", "CostCalculator", "ModelCatalog", "TokenEstimator", "UsageTracker", "default_catalog"]
 
-_HOMES = {
-    "BudgetEnforcer": "budget_enforcer",
-    "CostCalculator": "cost_calculator",
-    "ModelCatalog": "model_catalog",
-    "TokenEstimator": "token_estimator",
-    "UsageTracker": "usage_tracker",
-    "default_catalog": "model_catalog",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a part when it is first used: each brings libraries of its own along."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "BudgetEnforcer": "budget_enforcer",
+        "CostCalculator": "cost_calculator",
+        "ModelCatalog": "model_catalog",
+        "TokenEstimator": "token_estimator",
+        "UsageTracker": "usage_tracker",
+        "default_catalog": "model_catalog",
+    },
+)

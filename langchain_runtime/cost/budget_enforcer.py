@@ -16,8 +16,8 @@ from typing import Any, Final, Literal
 from langchain_runtime.contracts.budget import Budget, Decision, Hold, Reservation, Scope, Verdict
 from langchain_runtime.contracts.errors import BudgetExceededError
 from langchain_runtime.contracts.events import BudgetRefused, LifecycleEvent
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.protocols import Ledger
 
 Shrink = Callable[[int | None, int | None], Hold | None]
 """Makes a smaller hold that fits the free nano units and tokens (None: no limit); None if none is worth making."""

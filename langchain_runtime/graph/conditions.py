@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.run import Condition, TaskOutcome
+from langchain_runtime.contracts.run import TaskOutcome
+from langchain_runtime.contracts.task_spec import Condition
 
 _MISSING: Final = object()
 

@@ -15,7 +15,7 @@ from langgraph.errors import GraphInterrupt
 
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.contracts.events import TaskFinished, TaskReady, TaskRetried
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.run import RunState, TaskError, TaskOutcome, TaskState, now
 from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.graph.attempts import Attempts, Report

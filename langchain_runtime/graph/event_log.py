@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from langchain_runtime.contracts.events import LifecycleEvent
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 
 _FLUSH_SECONDS = 0.2
 """How far the journal may lag: a live view still feels live, and a run of short tasks writes few transactions."""

@@ -22,9 +22,10 @@ from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
 from langchain_runtime.contracts.identifiers import check_task_id
-from langchain_runtime.contracts.protocols import Ledger
-from langchain_runtime.contracts.run import Condition, Dependency, ForEach, RetrySpec, RunPolicy, TaskSpec
+from langchain_runtime.contracts.ledger import Ledger
+from langchain_runtime.contracts.run import RetrySpec, RunPolicy
 from langchain_runtime.contracts.run_file import RunFile
+from langchain_runtime.contracts.task_spec import Condition, Dependency, ForEach, TaskSpec
 from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator, default_catalog
 from langchain_runtime.graph.compiled import CompiledRunGraph
 from langchain_runtime.graph.run_file_reader import read_run_file

@@ -11,8 +11,8 @@ from langgraph.store.base import BaseStore
 from langchain_runtime.context import MemoryManager
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import CurrencyMismatchError, UnknownModelError, UnpricedModelError
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.pricing import ModelInfo
-from langchain_runtime.contracts.protocols import Ledger
 from langchain_runtime.contracts.run import RunPolicy
 from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator
 

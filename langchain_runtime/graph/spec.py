@@ -15,7 +15,8 @@ from pydantic import JsonValue
 from langchain_runtime.backends import TaskBody
 from langchain_runtime.context import check_names, variables
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.run import DAG, Dependency, RetrySpec, RunPolicy, Task, TaskInput, TaskSpec
+from langchain_runtime.contracts.run import DAG, RetrySpec, RunPolicy, Task, TaskInput
+from langchain_runtime.contracts.task_spec import Dependency, TaskSpec
 from langchain_runtime.orchestration import DependencyResolver, topological_order
 
 

@@ -8,8 +8,8 @@ from langgraph.types import interrupt
 
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.protocols import Ledger
 from langchain_runtime.graph.refusals import Refusals
 
 

@@ -6,8 +6,9 @@ URL, ``default_ledger`` is the one used where none is named.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langchain_runtime.contracts.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from langchain_runtime.ledgers._urls import open_ledger
@@ -16,19 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["InMemoryLedger", "SqliteLedger", "default_ledger", "open_ledger"]
 
-_HOMES = {
-    "InMemoryLedger": "in_memory",
-    "SqliteLedger": "sqlite",
-    "default_ledger": "in_memory",
-    "open_ledger": "_urls",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "InMemoryLedger": "in_memory",
+        "SqliteLedger": "sqlite",
+        "default_ledger": "in_memory",
+        "open_ledger": "_urls",
+    },
+)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from langchain_runtime.contracts.budget import Balance, Decision, Hold, Reservation, ReservationState, Scope, Settlement
 from langchain_runtime.contracts.events import LifecycleEvent
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.run import TaskOutcome
 
 T = TypeVar("T")

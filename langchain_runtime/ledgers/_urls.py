@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.ledgers.in_memory import InMemoryLedger
 from langchain_runtime.ledgers.sqlite import SqliteLedger
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langchain_runtime.contracts.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from langchain_runtime.pipelines.brief import brief_file, brief_graph
@@ -11,21 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Corpus", "Document", "brief_file", "brief_graph", "load_folder", "load_installed"]
 
-_HOMES = {
-    "Corpus": "documents",
-    "Document": "documents",
-    "brief_file": "brief",
-    "brief_graph": "brief",
-    "load_folder": "documents",
-    "load_installed": "documents",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Corpus": "documents",
+        "Document": "documents",
+        "brief_file": "brief",
+        "brief_graph": "brief",
+        "load_folder": "documents",
+        "load_installed": "documents",
+    },
+)

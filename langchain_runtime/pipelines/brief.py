@@ -20,8 +20,9 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.run import Dependency, RunPolicy, TaskResult, TaskSpec
+from langchain_runtime.contracts.run import RunPolicy, TaskResult
 from langchain_runtime.contracts.run_file import RunFile
+from langchain_runtime.contracts.task_spec import Dependency, TaskSpec
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.pipelines.chunks import split
 from langchain_runtime.pipelines.citations import Citation, read_citations, verbatim

@@ -1,26 +1,22 @@
-"""Tools for tests, ours and yours: the conformance suite that every ledger passes, and a clock that stands still."""
+"""Tools for tests, ours and yours: what every ledger must pass, a clock that stands still, a scripted model."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langchain_runtime.contracts.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from langchain_runtime.testing.ledger_conformance import FakeClock, LedgerConformance
+    from langchain_runtime.testing.scripted_chat_model import ScriptedChatModel
 
-__all__ = ["FakeClock", "LedgerConformance"]
+__all__ = ["FakeClock", "LedgerConformance", "ScriptedChatModel"]
 
-_HOMES = {
-    "FakeClock": "ledger_conformance",
-    "LedgerConformance": "ledger_conformance",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "FakeClock": "ledger_conformance",
+        "LedgerConformance": "ledger_conformance",
+        "ScriptedChatModel": "scripted_chat_model",
+    },
+)

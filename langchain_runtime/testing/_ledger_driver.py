@@ -20,7 +20,7 @@ from langchain_runtime.contracts.budget import (
     Scope,
     Settlement,
 )
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.usage import TokenUsage
 
 

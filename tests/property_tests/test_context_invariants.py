@@ -21,7 +21,8 @@ from langchain_runtime.context import (
 from langchain_runtime.context.marks import is_note
 from langchain_runtime.contracts.context import ContextBundle, ContextPolicy
 from langchain_runtime.contracts.errors import ContextOverflowError
-from langchain_runtime.contracts.run import TaskOutcome, TaskSpec, TaskState
+from langchain_runtime.contracts.run import TaskOutcome, TaskState
+from langchain_runtime.contracts.task_spec import TaskSpec
 
 CI = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

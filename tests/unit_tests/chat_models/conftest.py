@@ -8,7 +8,7 @@ import pytest
 
 from langchain_runtime.chat_models import with_budget
 from langchain_runtime.contracts.budget import Balance, Budget
-from langchain_runtime.contracts.protocols import Ledger
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.cost import ModelCatalog
 from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
 from langchain_runtime.testing.scripted_chat_model import ScriptedChatModel

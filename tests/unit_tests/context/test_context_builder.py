@@ -7,7 +7,7 @@ from langchain_runtime.context import ContextBuilder
 from langchain_runtime.context.marks import Inlined, mark_of
 from langchain_runtime.contracts import protocols
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.run import TaskSpec
+from langchain_runtime.contracts.task_spec import TaskSpec
 
 
 def build(prompt=None, *, system=None, inputs=None, routed=None, memory=None, tools=None):

@@ -8,7 +8,7 @@ from langchain_runtime.context.marks import is_note
 from langchain_runtime.contracts import protocols
 from langchain_runtime.contracts.context import ContextBundle, ContextPolicy
 from langchain_runtime.contracts.errors import ContextOverflowError, InvalidInputError
-from langchain_runtime.contracts.run import TaskSpec
+from langchain_runtime.contracts.task_spec import TaskSpec
 
 
 def bytes_by_four(messages):

@@ -5,7 +5,8 @@ import pytest
 from langchain_runtime.context import ContextRouter, check_names
 from langchain_runtime.contracts import protocols
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.run import Dependency, ForEach, TaskOutcome, TaskSpec, TaskState
+from langchain_runtime.contracts.run import TaskOutcome, TaskState
+from langchain_runtime.contracts.task_spec import Dependency, ForEach, TaskSpec
 
 
 def completed(task, output=None, **fields):

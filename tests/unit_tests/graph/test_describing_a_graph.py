@@ -10,8 +10,9 @@ from langchain_runtime.contracts.errors import (
     InvalidInputError,
     UnknownModelError,
 )
-from langchain_runtime.contracts.run import Condition, ForEach, ModelLimits, RunPolicy, TaskOutcome, TaskState
+from langchain_runtime.contracts.run import ModelLimits, RunPolicy, TaskOutcome, TaskState
 from langchain_runtime.contracts.run_file import RunFile
+from langchain_runtime.contracts.task_spec import Condition, ForEach
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.graph.conditions import holds
 from langchain_runtime.graph.models import open_model

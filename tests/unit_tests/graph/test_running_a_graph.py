@@ -13,7 +13,8 @@ from langgraph.graph import END, START, StateGraph
 from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import RunFailedError
 from langchain_runtime.contracts.events import parse_event
-from langchain_runtime.contracts.run import Condition, RunPolicy, RunState, TaskResult, TaskState
+from langchain_runtime.contracts.run import RunPolicy, RunState, TaskResult, TaskState
+from langchain_runtime.contracts.task_spec import Condition
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.testing.scripted_chat_model import ScriptedChatModel
 

@@ -20,15 +20,7 @@ from langchain_runtime.contracts.events import (
     TaskStarted,
 )
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.run import (
-    Run,
-    RunPolicy,
-    RunState,
-    Task,
-    TaskError,
-    TaskResult,
-    TaskState,
-)
+from langchain_runtime.contracts.run import Run, RunPolicy, RunState, Task, TaskError, TaskResult, TaskState
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 
 T0 = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
