@@ -5,10 +5,11 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 DEMO   := demo-output
 
-PACKAGES  := langgraph langchain-core pydantic tiktoken httpx typer rich tenacity platformdirs
-QUESTIONS := -q "What does LangGraph provide for durable execution?" \
-             -q "How does tiktoken turn text into tokens?" \
-             -q "How does rich draw tables in a terminal?"
+PACKAGES  := langgraph langgraph-checkpoint langgraph-checkpoint-sqlite langgraph-sdk langchain-core langchain \
+             pydantic tiktoken genai-prices rich typer platformdirs
+QUESTIONS := -q "How does LangGraph persist the state of a graph, and what happens when a node fails?" \
+             -q "How can checkpoint deserialization be restricted to safe types?" \
+             -q "How does byte pair encoding turn text into tokens, and how many bytes is a token on average?"
 
 .PHONY: help demo test check bench bench-quick clean
 .DELETE_ON_ERROR:

@@ -59,6 +59,9 @@ def drive(launch: Launch, present: Present) -> None:
 async def _drive(launch: Launch, models: dict[str, BaseChatModel]) -> tuple[RunReport, Run, dict[str, Any] | None]:
     async with launch.home.persistence() as kept:
         graph = launch.compile(checkpointer=kept.checkpointer, store=kept.store, ledger=kept.ledger, models=models)
+        if launch.resumed:
+            # The run's lock is ours, so whoever held money for it is dead: its leases need not be waited out.
+            await kept.ledger.aabandon(launch.record.run_id)
         if launch.limit_changed:
             await _change_limit(launch, kept)
             _note(launch, RunState.RUNNING)

@@ -43,7 +43,12 @@ def open_model(name: str) -> BaseChatModel:
     except ImportError as error:
         raise InvalidInputError(f"model {name!r} needs a package that is not installed", hint=str(error)) from error
     except ValueError as error:
-        raise UnknownModelError(f"model {name!r} is not known to LangChain: {error}", model=name) from error
+        first_line = str(error).partition("\n")[0]
+        raise UnknownModelError(
+            f"model {name!r} is not known to LangChain: {first_line}",
+            model=name,
+            hint='write "provider:name" with a provider that init_chat_model knows, e.g. "openai:gpt-5-mini"',
+        ) from error
     except Exception as error:  # provider clients raise their own types, mostly for a missing key
         raise InvalidInputError(
             f"model {name!r} could not be opened: {error}", hint=f"set the API key that {provider} needs"

@@ -106,7 +106,7 @@ class RunPlan(BaseModel):
         limit = "no limit" if self.limit is None else f"limit {self.limit}"
         summary = [
             f"plan {self.name}: {len(self.tasks)} tasks, {self.max_parallelism} at a time",
-            f"cost: {_money(self.expected_cost)} expected, {_money(self.worst_cost)} at most, {limit}",
+            f"cost: {self.expected_cost or 'unknown'} expected, {self.worst_cost or 'unknown'} at most, {limit}",
             f"time: about {self.makespan_seconds:.0f} s (critical path {self.critical_seconds:.0f} s, marked *)",
         ]
         return "\n".join([*summary, "", header, *rows, *(f"note: {warning}" for warning in self.warnings)])

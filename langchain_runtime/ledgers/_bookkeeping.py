@@ -191,6 +191,14 @@ class Bookkeeper(AsyncTwins):
         with self._write() as books:
             return books.renew(holder, books.now + lease_seconds)
 
+    def abandon(self, run_id: str) -> int:
+        """End all live reservations of a run whose process is dead; see ``Ledger.abandon``."""
+        with self._write() as books:
+            live = [entry for entry in books.entries(run_id) if entry.state in LIVE]
+            for entry in live:
+                _end_abandoned(books, entry)
+            return len(live)
+
     def reservation(self, reservation_id: str) -> Reservation | None:
         """One reservation; None if unknown."""
         with self._read() as books:
@@ -254,11 +262,15 @@ def _sweep(books: Books) -> int:
     """End abandoned holds; returns how many."""
     expired = books.expired()
     for entry in expired:
-        accounts = accounts_of(books, entry.hold)
-        charges = _rules.expire(entry, accounts, books.now)
-        books.save_entry(entry)
-        books.save_figures(accounts, charges)
+        _end_abandoned(books, entry)
     return len(expired)
+
+
+def _end_abandoned(books: Books, entry: Entry) -> None:
+    accounts = accounts_of(books, entry.hold)
+    charges = _rules.expire(entry, accounts, books.now)
+    books.save_entry(entry)
+    books.save_figures(accounts, charges)
 
 
 def _decision(answer: Answer, entry: Entry | None, accounts: Sequence[Account]) -> Decision:

@@ -73,6 +73,10 @@ class AsyncTwins(Ledger):
         """Async twin of ``renew``."""
         return await self._off_loop(partial(self.renew, holder, lease_seconds))
 
+    async def aabandon(self, run_id: str) -> int:
+        """Async twin of ``abandon``."""
+        return await self._off_loop(partial(self.abandon, run_id))
+
     async def areservation(self, reservation_id: str) -> Reservation | None:
         """Async twin of ``reservation``."""
         return await self._off_loop(partial(self.reservation, reservation_id))

@@ -12,6 +12,9 @@ from langchain_runtime.contracts.money import Cost, format_amount
 UNKNOWN: Final = "-"
 """Stands for what nobody knows; a zero is always a real zero."""
 
+SHOWN: Final = 0.005
+"""Seconds below which a duration would be written as zero."""
+
 _SMALLEST: Final = Decimal("0.000001")
 _MINUTE: Final = 60
 _HOUR: Final = 3600

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.report.figures import RunFigures, share_of
-from langchain_runtime.report.formats import UNKNOWN, count, duration, money, plural, spent_of_limit
+from langchain_runtime.report.formats import SHOWN, UNKNOWN, count, duration, money, plural, spent_of_limit
 from langchain_runtime.report.markup import Markup, join, tag
 from langchain_runtime.report.page_tables import (
     compactions_section,
@@ -15,8 +17,9 @@ from langchain_runtime.report.page_tables import (
     tasks_section,
 )
 from langchain_runtime.report.rows import states_in_words
+from langchain_runtime.report.spend_line import limit_in_sight, spend_line
 from langchain_runtime.report.style import PAGE_STYLE, STYLE
-from langchain_runtime.report.timeline import spending, timeline
+from langchain_runtime.report.timeline import has_names, timeline
 
 
 def render_page(figures: RunFigures) -> str:
@@ -85,17 +88,33 @@ def _of_limit(figures: RunFigures) -> str:
 
 
 def _budget(figures: RunFigures) -> Markup | None:
+    """A bar of the limit, cut at its end where more was spent; each part with its amount below."""
     if figures.limit is None or figures.share is None:
         return None
     forfeited = min(1.0, share_of(figures.forfeited, figures.limit) or 0.0)
-    spent = max(0.0, min(1.0, figures.share) - forfeited)
-    held = min(1.0 - spent - forfeited, share_of(figures.held, figures.limit) or 0.0)
-    parts = [("spent", spent), ("forfeited", forfeited), ("held", held)]
-    bar = [tag("i", class_=name, style=f"width:{100 * share:.2f}%") for name, share in parts if share > 0]
+    settled = max(0.0, min(1.0, figures.share) - forfeited)
+    held = min(1.0 - settled - forfeited, share_of(figures.held, figures.limit) or 0.0)
     words = spent_of_limit(figures.spent, figures.limit, figures.share, complete=figures.complete)
+    parts = [
+        ("crit", settled, f"spent {words}"),
+        ("bad", forfeited, f"of that forfeited {money(figures.forfeited)}"),
+        ("held", held, f"held {money(figures.held)}"),
+    ]
+    bar = [
+        tag("i", style=f"width:{100 * share:.2f}%;background:var(--{colour})") for colour, share, _ in parts if share
+    ]
     return join(
         tag("div", *bar, class_="bar", role="img", aria_label=f"spent {words}"),
-        tag("p", f"spent {words}, held {money(figures.held)}, forfeited {money(figures.forfeited)}", class_="dim"),
+        _legend([(colour, text) for colour, _, text in parts]),
+    )
+
+
+def _legend(colours: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> Markup:
+    return tag(
+        "div",
+        *(tag("span", tag("i", style=f"background:var(--{colour})"), words) for colour, words in colours),
+        *(tag("span", note) for note in notes),
+        class_="legend",
     )
 
 
@@ -106,36 +125,30 @@ def _timeline(figures: RunFigures) -> Markup | None:
     running, waiting = sum(step.seconds for step in figures.path), sum(step.waited for step in figures.path)
     never = sum(task.began is None for task in figures.tasks)
     legend = [
-        ("var(--crit)", f"critical path: {plural(len(figures.path), 'task')}, {duration(running)}"),
-        ("var(--task)", "other tasks"),
+        ("crit", f"critical path: {plural(len(figures.path), 'task')}, {duration(running)}"),
+        ("task", "other tasks"),
     ]
     if any(task.error for task in figures.tasks):
-        legend.append(("var(--bad)", "failed"))
+        legend.append(("bad", "failed"))
     if figures.clock.pauses:
-        legend.append(("var(--held)", f"paused {duration(figures.paused)}"))
-    notes = [f"of that path, {duration(waiting)} waiting (dashed)"] if waiting else []
+        legend.append(("held", f"paused {duration(figures.paused)}"))
+    dashed = " (dashed)" if has_names(figures) else ""
+    notes = [f"of that path, {duration(waiting)} waiting{dashed}"] if waiting >= SHOWN else []
     notes += [f"{plural(never, 'task')} never started"] if never else []
-    return tag(
-        "section",
-        tag("h2", "Timeline"),
-        chart,
-        tag(
-            "div",
-            *(tag("span", tag("i", style=f"background:{colour}"), words) for colour, words in legend),
-            *(tag("span", note) for note in notes),
-            class_="legend",
-        ),
-    )
+    return tag("section", tag("h2", "Timeline"), chart, _legend(legend, notes))
 
 
 def _spending(figures: RunFigures) -> Markup | None:
-    chart = spending(figures)
+    chart = spend_line(figures)
     if chart is None:
         return None
-    last = Cost.from_nano(figures.spending[-1].nano, figures.currency)
+    settled = f"{money(Cost.from_nano(figures.spending[-1].nano, figures.currency))} settled"
+    note = settled if limit_in_sight(figures) is None else f"{settled}, limit {money(figures.limit)} (dashed)"
+    # Below the names of the timeline stands nothing, so that both charts share one time axis.
+    names = tag("div", class_="names") if has_names(figures) else None
     return tag(
         "section",
         tag("h2", "Spending"),
-        chart,
-        tag("p", f"{money(last)} settled by calls and tasks, over {duration(figures.duration)}", class_="dim"),
+        tag("div", names, tag("div", chart), class_="gantt"),
+        _legend([], [note]),
     )

@@ -89,7 +89,9 @@ def _task_cells(row: Row, shown: int) -> list[str | Markup]:
     total = row.total
     return [
         tag("span", row.label, class_="crit" if row.critical else None),
-        tag("span", row.state or states_in_words(task.state for task in row.tasks), class_=f"s-{row.state or 'mixed'}"),
+        tag("span", row.state, class_=f"one-state s-{row.state}")
+        if row.state
+        else states_in_words(task.state for task in row.tasks),
         row.model or UNKNOWN,
         count(row.attempts) if row.attempts else UNKNOWN,
         UNKNOWN if total is None else count(total.tokens.input),
@@ -127,6 +129,7 @@ def incidents_section(title: str, incidents: Sequence[Incident]) -> Markup | Non
         tag("h2", title),
         _table(["what happened", "tasks"], set(), rows, wide=set()),
         tag("p", rest, class_="dim") if more else None,
+        class_="incidents",
     )
 
 

@@ -39,16 +39,13 @@ border:1px solid currentColor;vertical-align:2px;white-space:nowrap;font-weight:
 .lcr-report .tile span{font-size:12px;color:var(--dim)}
 .lcr-report .bar{display:flex;height:12px;margin:14px 0 4px;border-radius:6px;overflow:hidden;background:var(--line)}
 .lcr-report .bar i{display:block}
-.lcr-report .bar .spent{background:var(--crit)}
-.lcr-report .bar .forfeited{background:var(--bad)}
-.lcr-report .bar .held{background:var(--held)}
 .lcr-report .gantt{display:flex;gap:8px}
 .lcr-report .gantt>div{flex:1;min-width:0}
 .lcr-report .gantt>.names{flex:0 0 190px}
 .lcr-report svg{display:block;overflow:visible;font-size:11px}
 .lcr-report .names svg{overflow:hidden;font-size:12px}
 .lcr-report svg text{fill:var(--text);white-space:pre}
-.lcr-report svg text.dim{fill:var(--dim)}
+.lcr-report svg text.dim{fill:var(--dim);paint-order:stroke;stroke:var(--bg);stroke-width:3px}
 .lcr-report svg .crit-label{font-weight:700}
 .lcr-report svg .completed{fill:var(--task)}
 .lcr-report svg .completed.crit{fill:var(--crit)}
@@ -75,6 +72,9 @@ vertical-align:top;background:none;color:inherit}
 .lcr-report td.n,.lcr-report th.n{text-align:right;white-space:pre;overflow-wrap:normal}
 .lcr-report td:first-child{min-width:110px}
 .lcr-report td .crit{font-weight:700}
+.lcr-report td .one-state{white-space:nowrap}
+.lcr-report .incidents table{table-layout:fixed}
+.lcr-report .incidents th:first-child{width:65%}
 .lcr-report details{max-width:560px}
 .lcr-report summary{cursor:pointer;overflow-wrap:anywhere}
 .lcr-report pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);color:inherit;padding:8px 10px;

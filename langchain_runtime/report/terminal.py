@@ -38,6 +38,15 @@ _REFRESH: Final = 8
 _HEADER: Final = 4
 """Lines above the table of tasks."""
 
+_BAR: Final = (8, 40)
+"""Least and most columns of a bar."""
+
+_BESIDE_BAR: Final = 70
+"""Columns of amounts, shares and times beside a bar."""
+
+_NEARLY: Final = 0.9
+"""Share of the budget from which its bar warns."""
+
 _ROOMY: Final = 110
 """Columns from which the table has room for the model and the error."""
 
@@ -115,15 +124,16 @@ class Screen:
     def _head(self, width: int) -> RenderableType:
         figures = self._figures
         grid = Table.grid(padding=(0, 2))
-        grid.add_column(no_wrap=True, style="dim")
+        bar = max(_BAR[0], min(_BAR[1], width - _BESIDE_BAR))
+        grid.add_column(no_wrap=True, min_width=5, style="dim")
         grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True, min_width=12, max_width=40)
+        grid.add_column(no_wrap=True, min_width=bar)
         grid.add_column(no_wrap=True, overflow="ellipsis")
         total = UNKNOWN if figures.total is None else f"{figures.total:,}"
         grid.add_row(
             "tasks",
             f"{figures.ended:,} of {total}",
-            _bar(figures.done, "cyan"),
+            _bar(figures.done, bar, "cyan"),
             f"{percent(figures.done)}, {duration(figures.elapsed)}" + self._left(),
         )
         held = f", held {money(figures.held)}" if figures.held is not None else ""
@@ -137,7 +147,7 @@ class Screen:
                 if figures.spent
                 else ""
             ),
-            _bar(figures.share, "red" if (figures.share or 0) > 0.9 else "green"),  # noqa: PLR2004 - nearly used up
+            _bar(figures.share, bar, "red" if (figures.share or 0) > _NEARLY else "green"),
             (f"{percent(figures.share)}{held}" if figures.limit else f"no limit{held}"),
         )
         states = "  ".join(f"{figures.states[state]:,} {state}" for state in TaskState if figures.states[state])
@@ -189,5 +199,7 @@ class Screen:
         table.add_row(*row, tokens, cost, duration(task.seconds(self._moment)))
 
 
-def _bar(share: float | None, style: str) -> RenderableType:
-    return "" if share is None else ProgressBar(total=1.0, completed=min(share, 1.0), complete_style=style)
+def _bar(share: float | None, width: int, style: str) -> RenderableType:
+    if share is None:
+        return ""
+    return ProgressBar(total=1.0, completed=min(share, 1.0), width=width, complete_style=style, finished_style=style)

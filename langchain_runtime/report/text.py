@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from langchain_runtime.contracts.run import TaskState
 from langchain_runtime.report.figures import RunFigures, TaskFigures
 from langchain_runtime.report.formats import (
+    SHOWN,
     UNKNOWN,
     amount,
     count,
@@ -35,9 +36,6 @@ _MODELS: Final = 8
 _INCIDENTS: Final = 4
 _STEPS: Final = 8
 _RESULTS: Final = 4
-
-_SHOWN: Final = 0.005
-"""Seconds below which a duration would be shown as zero."""
 
 _BAR: Final = 24
 _LABEL: Final = 10
@@ -221,7 +219,7 @@ def _path(figures: RunFigures, width: int) -> list[str]:
 def why_later(step: PathStep) -> str:
     """What a step of the critical path waited for besides its dependencies; empty where for nothing."""
     queued = "in the slot of the task before" if step.queued else ""
-    waited = f"after waiting {duration(step.waited)}" if step.waited >= _SHOWN else ""
+    waited = f"after waiting {duration(step.waited)}" if step.waited >= SHOWN else ""
     return ", ".join(part for part in (queued, waited) if part)
 
 

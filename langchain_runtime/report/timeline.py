@@ -1,7 +1,7 @@
-"""The run as a picture: a Gantt chart with the critical path marked, and how spending grew, as inline SVG.
+"""The run as a Gantt chart with the critical path marked, as inline SVG.
 
 Horizontal positions are percentages and vertical ones pixels, so that a chart fills any width while its text keeps its
-size. Colours are classes; ``page.py`` gives them for light and dark.
+size. Colours are classes; ``style.py`` gives them for light and dark.
 """
 
 from __future__ import annotations
@@ -44,9 +44,6 @@ _DAY: Final = 86_400
 _ROUND_STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
 """Seconds between two ticks that a reader can count in."""
 
-_SPEND_POINTS: Final = 400
-_SPEND_HEIGHT: Final = 90.0
-
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
@@ -60,13 +57,23 @@ class _Scale:
 
 def timeline(figures: RunFigures) -> Markup | None:
     """The Gantt chart; None when nothing was started."""
-    drawn = [task for task in figures.tasks if task.began is not None and not task.children]
+    drawn = _drawn(figures)
     if not drawn or figures.duration is None:
         return None
     scale = _Scale(figures.duration)
-    if len(drawn) <= _ROWS:
+    if has_names(figures):
         return _rows(figures, drawn, scale)
     return _lanes(figures, drawn, scale)
+
+
+def has_names(figures: RunFigures) -> bool:
+    """Whether each bar has a row with its name, left of the time axis."""
+    return len(_drawn(figures)) <= _ROWS
+
+
+def _drawn(figures: RunFigures) -> list[TaskFigures]:
+    """Tasks with a bar; a ``for_each`` task is drawn by its children."""
+    return [task for task in figures.tasks if task.began is not None and not task.children]
 
 
 def _rows(figures: RunFigures, tasks: Sequence[TaskFigures], scale: _Scale) -> Markup:
@@ -146,22 +153,15 @@ def _tooltip(task: TaskFigures) -> str:
 
 
 def _beside(task: TaskFigures, scale: _Scale, baseline: int) -> Markup:
-    """The duration, right of the bar; where there is no room left of it, else in it."""
+    """The duration, right of the bar where there is room; else in it, else left of it."""
     left, right = scale(task.began or 0.0), scale((task.began or 0.0) + (task.seconds or 0.0))
     text = duration(task.seconds)
     if right < 100 - _ROOM:
         return tag("text", text, x=f"{right:.3f}%", dx=5, y=baseline, class_="dim")
-    if left > _ROOM:
+    if right - left < _ROOM:
         return tag("text", text, x=f"{left:.3f}%", dx=-5, y=baseline, text_anchor="end", class_="dim")
-    return tag(
-        "text",
-        text,
-        x=f"{right:.3f}%",
-        dx=-5,
-        y=baseline,
-        text_anchor="end",
-        class_="inside-crit" if task.critical or task.state is TaskState.FAILED else "inside",
-    )
+    look = "inside-crit" if task.critical or task.state is TaskState.FAILED else "inside"
+    return tag("text", text, x=f"{right:.3f}%", dx=-5, y=baseline, text_anchor="end", class_=look)
 
 
 def _links(figures: RunFigures, scale: _Scale, tops: dict[str, int]) -> Markup:
@@ -211,52 +211,6 @@ def _tick(at: float) -> str:
     minutes, rest = divmod(round(at), _MINUTE)
     hours, minutes = divmod(minutes, _MINUTE)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def spending(figures: RunFigures) -> Markup | None:
-    """Money settled over the run's time against its limit; None without two points to draw a line through."""
-    points = _thinned([(point.seconds, point.nano) for point in figures.spending])
-    if len(points) < 2 or not figures.duration or not points[-1][1]:  # noqa: PLR2004 - a line has two ends
-        return None
-    scale = _Scale(figures.duration)
-    limit = figures.limit.nano if figures.limit is not None and figures.limit.currency == figures.currency else None
-    # A limit far above what was spent would press the line flat: then it is left to the budget bar.
-    near = limit is not None and limit <= 3 * points[-1][1]
-    top = max(points[-1][1], limit if near and limit is not None else 0) * 1.05
-
-    def y(nano: int) -> float:
-        return _SPEND_HEIGHT * (1 - nano / top)
-
-    corners = [(0.0, _SPEND_HEIGHT)]
-    for at, nano in points:
-        corners += [(scale(at), corners[-1][1]), (scale(at), y(nano))]
-    corners.append((100.0, corners[-1][1]))
-    line = " ".join(f"{x:.2f},{height:.1f}" for x, height in corners)
-    parts = [
-        tag("polygon", points=f"{line} 100,{_SPEND_HEIGHT:.0f}", class_="spend-area"),
-        tag("polyline", points=line, class_="spend-line", vector_effect="non-scaling-stroke"),
-    ]
-    if near and limit is not None:
-        parts.append(
-            tag("line", x1=0, x2=100, y1=y(limit), y2=y(limit), class_="limit", vector_effect="non-scaling-stroke")
-        )
-    return tag(
-        "svg",
-        *parts,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 100 {_SPEND_HEIGHT:.0f}",
-        preserveAspectRatio="none",
-        width="100%",
-        height=_SPEND_HEIGHT,
-        role="img",
-        aria_label="money settled over time",
-    )
-
-
-def _thinned(points: list[tuple[float, int]]) -> list[tuple[float, int]]:
-    """At most about ``_SPEND_POINTS`` points, the last one among them."""
-    stride = math.ceil(len(points) / _SPEND_POINTS) or 1
-    return points[::stride] + (points[-1:] if (len(points) - 1) % stride else [])
 
 
 def _svg(height: int, label: str, *children: Markup) -> Markup:

@@ -182,6 +182,25 @@ class LeaseRules(LedgerDriver):
         assert reservation is not None
         assert (reservation.state, reservation.charged_nano) == (ReservationState.FORFEITED, 60)
 
+    def test_abandoning_a_run_ends_its_live_calls_at_once_and_nobody_elses(self) -> None:
+        self.scope()
+        sent = self.sent(30, run_id="dead")
+        held = self.reserve(20, run_id="dead").hold.id
+        settled = self.sent(10, run_id="dead")
+        self.settle(settled, 4)
+        other = self.sent(5, run_id="alive")
+        assert self.ledger.abandon("dead") == 2
+        assert [self.state(call) for call in (sent, held, settled, other)] == [
+            ReservationState.FORFEITED,
+            ReservationState.RELEASED,
+            ReservationState.SETTLED,
+            ReservationState.SENT,
+        ]
+        assert self.figures() == (34, 5)
+        assert self.ledger.abandon("dead") == 0
+        assert self.settle(sent, 12) == 12
+        assert self.figures() == (16, 5)
+
     def test_a_reserve_ends_the_abandoned_calls_of_all_scopes_first(self) -> None:
         self.scope("a")
         self.scope("b")
