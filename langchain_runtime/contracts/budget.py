@@ -115,6 +115,10 @@ class Budget(BaseModel):
     @classmethod
     def _currency_of_the_limit(cls, fields: dict[str, Any]) -> dict[str, Any]:
         limit = fields.get("limit")
+        if limit is not None and not isinstance(limit, (Cost, dict)):
+            raise InvalidInputError(
+                f"a limit must be a Cost, got {limit!r}", hint=f'write Budget.usd("{limit}"), or Cost("{limit}", "EUR")'
+            )
         currency = limit.get("currency", "USD") if isinstance(limit, dict) else getattr(limit, "currency", None)
         return fields if currency is None else {"currency": currency, **fields}
 

@@ -21,7 +21,7 @@ CHILD_SEPARATOR: Final = "#"
 _HINT: Final = "use 1 to 128 letters, digits, '_', '.' or '-', starting with a letter, digit or '_', without '..'"
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_CHILD_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}({CHILD_SEPARATOR}\d+)*")
+_CHILD_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}({CHILD_SEPARATOR}[0-9]+)*")
 
 
 def _is_safe(value: Any, pattern: re.Pattern[str]) -> bool:

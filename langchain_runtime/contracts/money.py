@@ -6,7 +6,7 @@ currency's main unit, e.g. nano-USD), so that sums are exact and comparisons are
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
@@ -18,6 +18,12 @@ NANO: Final = 1_000_000_000
 
 MAX_NANO: Final = 2**62
 """Largest amount in nano units: two of them still fit the 64-bit integers of every ledger."""
+
+_PLACES: Final = 9
+_ONE_NANO: Final = Decimal(1).scaleb(-_PLACES)
+_LARGEST: Final = Decimal(f"{MAX_NANO}E-{_PLACES}")
+_EXACT: Final = Context(prec=28, traps=[Inexact, InvalidOperation])
+"""Money is never rounded, whatever the precision of the decimal context that the caller works in."""
 
 # ISO 4217, active codes of funds and currencies in circulation (list one, amendment 177, 2024).
 CURRENCIES: Final = frozenset(
@@ -46,11 +52,14 @@ def _amount(value: Any) -> Decimal:
         raise InvalidInputError(f"{value!r} is not a decimal number", hint='write the amount like "0.50"') from None
     if not amount.is_finite():
         raise InvalidInputError(f"a money amount must be finite, got {value!r}", hint='write the amount like "0.50"')
-    nano = amount * NANO
-    if nano != nano.to_integral_value():
-        raise InvalidInputError(f"{value} has more than 9 decimal places; amounts are kept in nano units")
-    if abs(nano) > MAX_NANO:
+    if amount.copy_abs() > _LARGEST:
         raise InvalidInputError(f"{value} is larger than a ledger can hold ({MAX_NANO // NANO})")
+    try:
+        amount.quantize(_ONE_NANO, context=_EXACT)
+    except Inexact:
+        raise InvalidInputError(
+            f"{value} has more than {_PLACES} decimal places", hint="round it: amounts are kept in nano units"
+        ) from None
     return amount
 
 
@@ -96,18 +105,20 @@ class Cost(BaseModel):
     @classmethod
     def from_nano(cls, nano: int, currency: str = "USD") -> Self:
         """The amount that ``nano`` nano units make (10^-9 of the main unit)."""
-        return cls(Decimal(nano).scaleb(-9), currency)
+        return cls(Decimal(f"{nano}E-{_PLACES}"), currency)
 
     @property
     def nano(self) -> int:
         """The amount in nano units; exact, since amounts have at most nine decimal places."""
-        return int(self.amount.scaleb(9))
+        return int(self.amount.scaleb(_PLACES, _EXACT))
 
     @field_serializer("amount")
     def _amount_as_plain_string(self, amount: Decimal) -> str:
         return format_amount(amount)
 
-    def _nano_of(self, other: Cost) -> int:
+    def _nano_of(self, other: object) -> int:
+        if not isinstance(other, Cost):
+            raise TypeError(f"cannot combine a Cost with {other!r}; write Cost({str(other)!r}, {self.currency!r})")
         if other.currency != self.currency:
             raise CurrencyMismatchError(
                 f"cannot combine {self.currency} with {other.currency}",

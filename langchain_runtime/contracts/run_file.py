@@ -100,7 +100,8 @@ def _explained(error: ValidationError, data: Any, source: str) -> InvalidInputEr
     first = error.errors(include_url=False)[0]
     place = _place(first["loc"], data)
     if first["type"] != "extra_forbidden":
-        return InvalidInputError(f"{source}: {place}: {first['msg']}", hint="`lcr schema` prints the format")
+        where = f"{source}: {place}" if place else source
+        return InvalidInputError(f"{where}: {first['msg']}", hint="`lcr schema` prints the format")
     key = str(first["loc"][-1])
     nearest = difflib.get_close_matches(key, _valid_keys(first["loc"][:-1]), n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "`lcr schema` prints the format"

@@ -245,9 +245,7 @@ CAP_ON_THE_WIRE = {
         ("anthropic", {"thinking": {"type": "enabled", "budget_tokens": 2_000}}, {}, 18_384),
     ],
 )
-def test_the_cap_on_the_wire_is_the_cap_that_was_priced(  # noqa: PLR0917 - fixtures and parameters
-    provider, ledger, api, fields, kwargs, cap
-):
+def test_the_cap_on_the_wire_is_the_cap_that_was_priced(provider, ledger, api, fields, kwargs, cap):
     make = _anthropic if api == "anthropic" else _openai
     model = make(provider, ledger, **({"use_responses_api": api == "responses"} if make is _openai else {}), **fields)
     reservations: list[Any] = []
