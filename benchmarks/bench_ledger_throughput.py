@@ -1,6 +1,7 @@
 """What one guarded call costs in the books: reserve + settle pairs per second, and how long a pair takes.
 
-The peer is the least that any durable ledger can do on the same disk: two commits of one row each, by one process alone.
+The peer is the least that any durable ledger can do on the same disk: two commits of one row each, by one
+process alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ USAGE = TokenUsage(input=900, output=100)
 REQUIRED = {4: 500}
 """Pairs per second by number of processes."""
 
+PATIENCE = 60
+"""Seconds to wait for other processes: one that died never answers."""
+
 
 def pair(ledger: Ledger) -> None:
     hold = Hold(scopes=(SCOPE.name,), nano=2_000, tokens=2_000, holder="bench", sent=True)
@@ -44,7 +48,7 @@ def timed(work: Callable[[], None], seconds: float) -> list[float]:
 def hammer(path: Path, start: multiprocessing.Barrier, seconds: float, durations: multiprocessing.Queue) -> None:
     ledger = SqliteLedger(path)
     pair(ledger)
-    start.wait()
+    start.wait(PATIENCE)
     durations.put(timed(lambda: pair(ledger), seconds))
 
 
@@ -53,10 +57,10 @@ def sqlite_pairs(folder: Path, processes: int, seconds: float) -> list[float]:
     SqliteLedger(path).open_scope(SCOPE)
     context = multiprocessing.get_context("spawn")
     start, queue = context.Barrier(processes), context.Queue()
-    workers = [context.Process(target=hammer, args=(path, start, seconds, queue)) for _ in range(processes)]
+    workers = [context.Process(target=hammer, args=(path, start, seconds, queue), daemon=True) for _ in range(processes)]
     for worker in workers:
         worker.start()
-    durations = [duration for _ in workers for duration in queue.get()]
+    durations = [duration for _ in workers for duration in queue.get(timeout=seconds + PATIENCE)]
     for worker in workers:
         worker.join()
     balance = SqliteLedger(path).balance(SCOPE.name)

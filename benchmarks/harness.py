@@ -1,8 +1,8 @@
 """Runs the benchmarks: one file per claim, each measuring us and a peer in the same run.
 
-``python benchmarks/harness.py [--quick | --write] [NAME ...]``. A benchmark is a file ``bench_<name>.py`` beside this one
-with ``measure(quick: bool)`` that yields ``Figure``s. Nothing is asserted: a figure says whether its claim held on this
-machine, and a slow machine is not a failing test.
+``python benchmarks/harness.py [--quick | --write] [NAME ...]``. A benchmark is a file ``bench_<name>.py`` beside this
+one with ``measure(quick: bool)`` that yields ``Figure``s. Nothing is asserted: a figure says whether its claim held on
+this machine, and a slow machine is not a failing test.
 """
 
 from __future__ import annotations
@@ -147,8 +147,7 @@ def results(measured: list[tuple[str, Figure]], measured_on: str) -> str:
         "Written by `make bench`: every claim with our figure, the peer's from the same run, and whether it held here.",
         "",
         f"Measured: {measured_on}.",
-        f"Claims held: {verdicts.count('held')}, not held: {verdicts.count('not held')}; "
-        f"a dash marks a figure that nothing is claimed for.",
+        f"Claims held: {verdicts.count('held')}, not held: {verdicts.count('not held')}. A dash: nothing is claimed.",
     ]
     sections = dict.fromkeys(figure.must_hold for _, figure in measured)
     for section in sorted(sections, key=lambda title: title == ""):

@@ -21,7 +21,6 @@ from langchain_core.outputs import ChatResult
 from langchain_runtime.adapters import failures, providers
 from langchain_runtime.adapters.account import Account, Charge, charges, current_account
 from langchain_runtime.adapters.holds import CallHolds, Held, release
-from langchain_runtime.adapters.plans import Plan, Step
 from langchain_runtime.adapters.pricing import Pricing
 from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key
 from langchain_runtime.adapters.request_bounds import CallBound, bound_call
@@ -31,6 +30,7 @@ from langchain_runtime.contracts.budget import Settlement
 from langchain_runtime.contracts.errors import ReservationLostError, UnknownModelError, UnpricedModelError
 from langchain_runtime.contracts.events import CallSettled
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.plans import Plan, Step
 from langchain_runtime.contracts.usage import TokenUsage
 
 ErrorSettlement = Literal["release", "hold"]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from langchain_runtime.adapters.account import Account, Charge
 from langchain_runtime.adapters.leases import LEASE_SECONDS, LeaseKeeper, lease_keeper
-from langchain_runtime.adapters.plans import Plan, Step
 from langchain_runtime.adapters.request_bounds import CallBound
-from langchain_runtime.contracts.budget import Budget, Hold, Reservation
+from langchain_runtime.contracts.budget import Budget, Hold
 from langchain_runtime.contracts.errors import LangChainRuntimeError
 from langchain_runtime.contracts.events import CallReserved
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.plans import Plan, Step
 from langchain_runtime.cost import BudgetEnforcer
 
 _log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class CallHolds:
             return hold.model_copy(update={"nano": smaller.nano, "tokens": smaller.tokens})
 
         enforcer = BudgetEnforcer(bill.ledger, on_event=run.on_event if run is not None else None)
-        reservation: Reservation = yield Step(enforcer, "admit", (hold, bill.budgets), {"shrink": shrink})
+        reservation = yield from enforcer.admission(hold, bill.budgets, shrink)
         made = reservation.hold
         of_run = run is not None
         self._keep(

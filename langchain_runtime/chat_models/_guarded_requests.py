@@ -13,8 +13,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
 
 from langchain_runtime.adapters.guard import GuardedCall
-from langchain_runtime.adapters.plans import acarry_out, carry_out
 from langchain_runtime.adapters.stream_meter import StreamMeter
+from langchain_runtime.contracts.plans import acarry_out, carry_out
 
 Item = TypeVar("Item")
 Request = Callable[[BaseChatModel, dict[str, Any]], Any]

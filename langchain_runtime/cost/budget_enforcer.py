@@ -1,6 +1,6 @@
 """What happens when a call's worst case does not fit: the budgets' ``on_exceed``, carried out.
 
-The decision is a generator without I/O: it yields what to do next, and two thin drivers do it, blocking or not.
+The decision is a plan: a generator without I/O that says what to do next (``contracts/plans.py``).
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import asyncio
 import random as random_module
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from langchain_runtime.contracts.budget import Budget, Decision, Hold, Reservation, Scope, Verdict
 from langchain_runtime.contracts.errors import BudgetExceededError
 from langchain_runtime.contracts.events import BudgetRefused, LifecycleEvent
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.plans import Plan, Step, acarry_out, carry_out
 
 Shrink = Callable[[int | None, int | None], Hold | None]
 """Makes a smaller hold that fits the free nano units and tokens (None: no limit); None if none is worth making."""
@@ -31,22 +32,11 @@ _MOST_SHRINKS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Reserve:
-    hold: Hold
+class _Pauses:
+    """Where a plan may wait."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Release:
-    reservation_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Sleep:
-    seconds: float
-
-
-_Step = _Reserve | _Release | _Sleep
-_Plan = Generator[_Step, Any, Reservation]
+    sleep: Callable[[float], None]
+    asleep: Callable[[float], Awaitable[None]]
 
 
 class BudgetEnforcer:
@@ -75,8 +65,7 @@ class BudgetEnforcer:
     ) -> None:
         self._ledger = ledger
         self._on_event = on_event
-        self._sleep = sleep
-        self._asleep = asleep
+        self._pauses = _Pauses(sleep, asleep)
         self._random = random
         self._clock = clock
 
@@ -106,43 +95,14 @@ class BudgetEnforcer:
             BudgetExceededError: It does not fit.
             LedgerUnavailableError: The books cannot be reached; nothing may be spent.
         """
-        plan = self._plan(hold, budgets, shrink)
-        answer: Decision | None = None
-        while True:
-            try:
-                step = plan.send(answer)
-            except StopIteration as end:
-                reservation: Reservation = end.value
-                return reservation
-            answer = None
-            match step:
-                case _Reserve():
-                    answer = self._ledger.reserve(step.hold)
-                case _Release():
-                    self._ledger.release(step.reservation_id)
-                case _:
-                    self._sleep(step.seconds)
+        return carry_out(self.admission(hold, budgets, shrink))
 
     async def aadmit(self, hold: Hold, budgets: Sequence[Budget], *, shrink: Shrink) -> Reservation:
         """Async twin of ``admit``."""
-        plan = self._plan(hold, budgets, shrink)
-        answer: Decision | None = None
-        while True:
-            try:
-                step = plan.send(answer)
-            except StopIteration as end:
-                reservation: Reservation = end.value
-                return reservation
-            answer = None
-            match step:
-                case _Reserve():
-                    answer = await self._ledger.areserve(step.hold)
-                case _Release():
-                    await self._ledger.arelease(step.reservation_id)
-                case _:
-                    await self._asleep(step.seconds)
+        return await acarry_out(self.admission(hold, budgets, shrink))
 
-    def _plan(self, hold: Hold, budgets: Sequence[Budget], shrink: Shrink) -> _Plan:
+    def admission(self, hold: Hold, budgets: Sequence[Budget], shrink: Shrink) -> Plan[Reservation]:
+        """What ``admit`` does, as a plan, for plans that contain it."""
         by_scope = {budget.scope: budget for budget in budgets}
         shadows = frozenset(budget.scope for budget in budgets if budget.on_exceed == "warn")
         decision = yield from self._ask(hold, shadows)
@@ -166,30 +126,29 @@ class BudgetEnforcer:
                 raise self._refusal(hold, decision, wish if wish in {"interrupt", "downgrade"} else "raise")
         return decision.reservation
 
-    def _ask(self, hold: Hold, shadows: frozenset[str]) -> Generator[_Step, Any, Decision]:
+    def _ask(self, hold: Hold, shadows: frozenset[str]) -> Plan[Decision]:
         """Reserve ``hold``; where only ``shadows`` (scopes that warn) refuse it, record it all the same.
 
         An unchecked hold skips every scope's check, so the scopes that do enforce are reserved by a probe of their
         own first, which is given back once the whole hold stands: nobody can take their room in between.
         """
-        decision: Decision = yield _Reserve(hold)
+        decision: Decision = yield Step(self._ledger, "reserve", (hold,))
         if decision.reservation is not None or shadows.isdisjoint(hold.scopes):
             return decision
         enforced = tuple(name for name in hold.scopes if name not in shadows)
         probe = hold.model_copy(update={"id": uuid.uuid4().hex, "scopes": enforced, "sent": False})
         if enforced:
-            answer: Decision = yield _Reserve(probe)
+            answer: Decision = yield Step(self._ledger, "reserve", (probe,))
             if answer.reservation is None:
                 return answer
         self._tell(hold, decision, "warn")
-        recorded: Decision = yield _Reserve(hold.model_copy(update={"unchecked": True, "id": uuid.uuid4().hex}))
+        noted = hold.model_copy(update={"unchecked": True, "id": uuid.uuid4().hex})
+        recorded: Decision = yield Step(self._ledger, "reserve", (noted,))
         if enforced:
-            yield _Release(probe.id)
+            yield Step(self._ledger, "release", (probe.id,))
         return recorded
 
-    def _wait(
-        self, hold: Hold, budget: Budget, decision: Decision, shadows: frozenset[str]
-    ) -> Generator[_Step, Any, Decision]:
+    def _wait(self, hold: Hold, budget: Budget, decision: Decision, shadows: frozenset[str]) -> Plan[Decision]:
         """Try again until the answer is another one than WAIT."""
         self._tell(hold, decision, "wait")
         deadline = None if budget.wait_timeout is None else self._clock() + budget.wait_timeout
@@ -198,7 +157,7 @@ class BudgetEnforcer:
             left = _LONGEST_PAUSE if deadline is None else deadline - self._clock()
             if left <= 0:
                 raise self._refusal(hold, decision, "raise")
-            yield _Sleep(min(left, pause * (0.5 + self._random())))
+            yield Step(self._pauses, "sleep", (min(left, pause * (0.5 + self._random())),))
             pause = min(_LONGEST_PAUSE, pause * 2)
             decision = yield from self._ask(hold, shadows)
         return decision

@@ -29,6 +29,7 @@ from langchain_runtime.report.formats import (
     percent,
     shorten,
     shorten_id,
+    spent_of_limit,
 )
 from langchain_runtime.report.progress import Progress, ProgressFigures, TaskProgress
 
@@ -139,16 +140,9 @@ class Screen:
         held = f", held {money(figures.held)}" if figures.held is not None else ""
         grid.add_row(
             "spent",
-            amount(figures.spent, complete=figures.complete)
-            + (
-                f" of {money(figures.limit)}"
-                if figures.limit
-                else f" {figures.spent.currency}"
-                if figures.spent
-                else ""
-            ),
+            spent_of_limit(figures.spent, figures.limit, None, complete=figures.complete),
             _bar(figures.share, bar, "red" if (figures.share or 0) > _NEARLY else "green"),
-            (f"{percent(figures.share)}{held}" if figures.limit else f"no limit{held}"),
+            f"{percent(figures.share)}{held}" if figures.limit else f"no limit{held}",
         )
         states = "  ".join(f"{figures.states[state]:,} {state}" for state in TaskState if figures.states[state])
         tokens = f"{count(figures.tokens.input)} in, {count(figures.tokens.output)} out"

@@ -1,0 +1,186 @@
+"""How fully a budget is used, and that it is never overrun: many concurrent calls against the in-memory ledger.
+
+In the race every call asks before any other has answered. The peers are what one writes without reservations: a counter
+of one's own that is read before each call, and a LangChain callback that does the same with reported usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from harness import Figure
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import AIMessage
+
+from langchain_runtime.chat_models import with_budget
+from langchain_runtime.contracts.budget import Budget, OnExceed
+from langchain_runtime.contracts.errors import BudgetExceededError
+from langchain_runtime.contracts.money import Cost
+from langchain_runtime.cost import ModelCatalog
+from langchain_runtime.ledgers import InMemoryLedger
+from langchain_runtime.testing import ScriptedChatModel
+
+CATALOG = ModelCatalog({"models": {"scripted-1": {"input": "1", "output": "5"}}})
+INPUT, OUTPUT = 1_000, 5_000
+"""The same prices in nano-USD per token."""
+
+CAP = 1_000
+"""Most tokens of a reply."""
+
+LATENCY = 0.02
+"""Seconds of a call."""
+
+SCOPE = "benchmark"
+USED = "Waiting calls use the budget up: all that fit are served, less than the largest hold stays unspent"
+KEPT = "Spent never exceeds the limit, however many calls start at once"
+
+
+class Bench:
+    """A scripted model, its budget, and what is seen of its books while calls are under way."""
+
+    def __init__(self, limit_nano: int | None, on_exceed: OnExceed, **fields: Any) -> None:
+        self.ledger, self.most = InMemoryLedger(), 0
+        limit = None if limit_nano is None else Cost.from_nano(limit_nano)
+        model = ScriptedChatModel(max_tokens=CAP, hook=self._look, **fields)
+        budget = Budget(limit, scope=SCOPE, on_exceed=on_exceed)
+        self.model = with_budget(model, budget, ledger=self.ledger, catalog=CATALOG)
+
+    @property
+    def spent(self) -> int:
+        return self.ledger.balance(SCOPE).spent_nano
+
+    async def run(self, calls: int) -> int:
+        """How many of so many calls are served."""
+        replies = await asyncio.gather(*(self.model.ainvoke("hello") for _ in range(calls)), return_exceptions=True)
+        return _served(replies, BudgetExceededError)
+
+    async def _look(self, *_: int) -> None:
+        books = self.ledger.balance(SCOPE)
+        self.most = max(self.most, books.spent_nano + books.held_nano)
+        await asyncio.sleep(LATENCY)
+
+
+def _served(replies: list[Any], refusal: type[Exception]) -> int:
+    """Replies that are no refusals; any other error is a fault of the benchmark."""
+    for reply in replies:
+        if isinstance(reply, BaseException) and not isinstance(reply, refusal):
+            raise reply
+    return sum(isinstance(reply, AIMessage) for reply in replies)
+
+
+def worst_case() -> int:
+    """The hold of one call in nano-USD: what it is charged when its usage stays unknown."""
+    bench = Bench(None, "raise", reports_usage=False)
+    asyncio.run(bench.run(1))
+    return bench.spent
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    hold = worst_case()
+    yield from exact_fit(hold, calls=200, fitting=50)
+    yield from used_up(hold, holds=100, calls=240 if quick else 1_000)
+    yield from race(hold, calls=20, fitting=3)
+
+
+def exact_fit(hold: int, calls: int, fitting: int) -> Iterator[Figure]:
+    limit = fitting * hold
+    claim = f"{calls} calls at once, worst cases fit {fitting} times"
+    for on_exceed in ("wait", "raise"):
+        bench = Bench(limit, on_exceed, reports_usage=False)
+        served = asyncio.run(bench.run(calls))
+        yield Figure(
+            claim=f"{claim}, `{on_exceed}`: served", ours=served, unit="calls", bound=fitting, at_least=True,
+            must_hold=USED,
+        )  # fmt: skip
+        yield Figure(
+            claim=f"{claim}, `{on_exceed}`: spent and held, at most", ours=bench.most / limit, unit="x limit", bound=1,
+            must_hold=KEPT,
+        )  # fmt: skip
+
+
+def used_up(hold: int, holds: int, calls: int) -> Iterator[Figure]:
+    """Replies of random length, so that each settlement gives back another part of its hold."""
+    lengths = random.Random(7)  # the same replies in every run
+    limit = holds * hold
+    bench = Bench(limit, "wait", script=lambda _: "word " * lengths.randrange(CAP // 2, CAP))
+    served = asyncio.run(bench.run(calls))
+    claim = f"{calls} waiting calls, a limit of {holds} worst cases, {served} served"
+    unspent = (limit - bench.spent) / hold
+    yield Figure(claim=f"{claim}: unspent", ours=unspent, unit="x hold", bound=1, must_hold=USED)
+    share = 100 * bench.spent / limit
+    yield Figure(claim=f"{claim}: spent", ours=share, unit="% of limit", bound=99, at_least=True, must_hold=USED)
+
+
+def race(hold: int, calls: int, fitting: int) -> Iterator[Figure]:
+    limit = fitting * hold
+    reply = " ".join(["word"] * CAP)
+    bench = Bench(limit, "raise", script=[reply])
+    asyncio.run(bench.run(calls))
+    for against, contender in (("counter read before each call", counter), ("callback on usage", callback)):
+        yield Figure(
+            claim=f"{calls} calls at once, a budget for {fitting}: spent",
+            ours=bench.spent / limit,
+            unit="x limit",
+            peer=asyncio.run(contender(limit, calls, reply)) / limit,
+            against=against,
+            bound=1,
+            absolute=True,
+            must_hold=KEPT,
+        )
+
+
+class OverLimitError(Exception):
+    """The peers' refusal."""
+
+
+def cost(message: AIMessage) -> int:
+    usage = message.usage_metadata
+    assert usage is not None
+    return usage["input_tokens"] * INPUT + usage["output_tokens"] * OUTPUT
+
+
+def slow_model(reply: str) -> ScriptedChatModel:
+    async def wait(*_: int) -> None:
+        await asyncio.sleep(LATENCY)
+
+    return ScriptedChatModel(max_tokens=CAP, hook=wait, script=[reply])
+
+
+async def counter(limit: int, calls: int, reply: str) -> int:
+    """What is spent by callers who look at a counter, call, and add what it cost."""
+    model, spent = slow_model(reply), 0
+
+    async def call() -> None:
+        nonlocal spent
+        if spent < limit:
+            spent += cost(await model.ainvoke("hello"))
+
+    await asyncio.gather(*(call() for _ in range(calls)))
+    return spent
+
+
+class UsageLimit(AsyncCallbackHandler):
+    """Refuses calls once reported usage has reached the limit: all that a callback can know."""
+
+    raise_error = True
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.spent = limit, 0
+
+    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        if self.spent >= self.limit:
+            raise OverLimitError
+
+    async def on_llm_end(self, response: Any, **_: Any) -> None:
+        self.spent += cost(response.generations[0][0].message)
+
+
+async def callback(limit: int, calls: int, reply: str) -> int:
+    """What is spent under a callback that refuses when usage has reached the limit."""
+    handler, model = UsageLimit(limit), slow_model(reply)
+    invoke: Callable[[], Awaitable[AIMessage]] = lambda: model.ainvoke("hello", {"callbacks": [handler]})  # noqa: E731
+    _served(await asyncio.gather(*(invoke() for _ in range(calls)), return_exceptions=True), OverLimitError)
+    return handler.spent
