@@ -57,7 +57,9 @@ def sqlite_pairs(folder: Path, processes: int, seconds: float) -> list[float]:
     SqliteLedger(path).open_scope(SCOPE)
     context = multiprocessing.get_context("spawn")
     start, queue = context.Barrier(processes), context.Queue()
-    workers = [context.Process(target=hammer, args=(path, start, seconds, queue), daemon=True) for _ in range(processes)]
+    workers = [
+        context.Process(target=hammer, args=(path, start, seconds, queue), daemon=True) for _ in range(processes)
+    ]
     for worker in workers:
         worker.start()
     durations = [duration for _ in workers for duration in queue.get(timeout=seconds + PATIENCE)]

@@ -52,10 +52,9 @@ class Bench:
     def spent(self) -> int:
         return self.ledger.balance(SCOPE).spent_nano
 
-    async def run(self, calls: int) -> int:
-        """How many of so many calls are served."""
-        replies = await asyncio.gather(*(self.model.ainvoke("hello") for _ in range(calls)), return_exceptions=True)
-        return _served(replies, BudgetExceededError)
+    async def run(self, calls: int) -> list[AIMessage]:
+        """The replies of the calls that are served, of so many at once."""
+        return await at_once(calls, lambda: self.model.ainvoke("hello"))
 
     async def _look(self, *_: int) -> None:
         books = self.ledger.balance(SCOPE)
@@ -63,12 +62,23 @@ class Bench:
         await asyncio.sleep(LATENCY)
 
 
-def _served(replies: list[Any], refusal: type[Exception]) -> int:
-    """Replies that are no refusals; any other error is a fault of the benchmark."""
-    for reply in replies:
-        if isinstance(reply, BaseException) and not isinstance(reply, refusal):
-            raise reply
-    return sum(isinstance(reply, AIMessage) for reply in replies)
+class OverLimitError(Exception):
+    """The peers' refusal."""
+
+
+async def at_once(calls: int, invoke: Callable[[], Awaitable[AIMessage]]) -> list[AIMessage]:
+    """The replies of the calls that are not refused; any other error is a fault of the benchmark."""
+    outcomes = await asyncio.gather(*(invoke() for _ in range(calls)), return_exceptions=True)
+    for outcome in outcomes:
+        if not isinstance(outcome, (AIMessage, BudgetExceededError, OverLimitError)):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, AIMessage)]
+
+
+def bill(replies: list[AIMessage]) -> int:
+    """What the provider asks for the replies in nano-USD, whatever anybody's books say."""
+    usages = [reply.usage_metadata for reply in replies]
+    return sum(usage["input_tokens"] * INPUT + usage["output_tokens"] * OUTPUT for usage in usages)
 
 
 def worst_case() -> int:
@@ -90,7 +100,7 @@ def exact_fit(hold: int, calls: int, fitting: int) -> Iterator[Figure]:
     claim = f"{calls} calls at once, worst cases fit {fitting} times"
     for on_exceed in ("wait", "raise"):
         bench = Bench(limit, on_exceed, reports_usage=False)
-        served = asyncio.run(bench.run(calls))
+        served = len(asyncio.run(bench.run(calls)))
         yield Figure(
             claim=f"{claim}, `{on_exceed}`: served", ours=served, unit="calls", bound=fitting, at_least=True,
             must_hold=USED,
@@ -106,7 +116,7 @@ def used_up(hold: int, holds: int, calls: int) -> Iterator[Figure]:
     lengths = random.Random(7)  # the same replies in every run
     limit = holds * hold
     bench = Bench(limit, "wait", script=lambda _: "word " * lengths.randrange(CAP // 2, CAP))
-    served = asyncio.run(bench.run(calls))
+    served = len(asyncio.run(bench.run(calls)))
     claim = f"{calls} waiting calls, a limit of {holds} worst cases, {served} served"
     unspent = (limit - bench.spent) / hold
     yield Figure(claim=f"{claim}: unspent", ours=unspent, unit="x hold", bound=1, must_hold=USED)
@@ -117,29 +127,18 @@ def used_up(hold: int, holds: int, calls: int) -> Iterator[Figure]:
 def race(hold: int, calls: int, fitting: int) -> Iterator[Figure]:
     limit = fitting * hold
     reply = " ".join(["word"] * CAP)
-    bench = Bench(limit, "raise", script=[reply])
-    asyncio.run(bench.run(calls))
+    ours = bill(asyncio.run(Bench(limit, "raise", script=[reply]).run(calls)))
     for against, contender in (("counter read before each call", counter), ("callback on usage", callback)):
         yield Figure(
-            claim=f"{calls} calls at once, a budget for {fitting}: spent",
-            ours=bench.spent / limit,
+            claim=f"{calls} calls at once, a budget for {fitting}: billed",
+            ours=ours / limit,
             unit="x limit",
-            peer=asyncio.run(contender(limit, calls, reply)) / limit,
+            peer=bill(asyncio.run(contender(limit, calls, reply))) / limit,
             against=against,
             bound=1,
             absolute=True,
             must_hold=KEPT,
         )
-
-
-class OverLimitError(Exception):
-    """The peers' refusal."""
-
-
-def cost(message: AIMessage) -> int:
-    usage = message.usage_metadata
-    assert usage is not None
-    return usage["input_tokens"] * INPUT + usage["output_tokens"] * OUTPUT
 
 
 def slow_model(reply: str) -> ScriptedChatModel:
@@ -149,17 +148,19 @@ def slow_model(reply: str) -> ScriptedChatModel:
     return ScriptedChatModel(max_tokens=CAP, hook=wait, script=[reply])
 
 
-async def counter(limit: int, calls: int, reply: str) -> int:
-    """What is spent by callers who look at a counter, call, and add what it cost."""
+async def counter(limit: int, calls: int, reply: str) -> list[AIMessage]:
+    """Callers who look at a counter, call, and add what it cost."""
     model, spent = slow_model(reply), 0
 
-    async def call() -> None:
+    async def call() -> AIMessage:
         nonlocal spent
-        if spent < limit:
-            spent += cost(await model.ainvoke("hello"))
+        if spent >= limit:
+            raise OverLimitError
+        answer = await model.ainvoke("hello")
+        spent += bill([answer])
+        return answer
 
-    await asyncio.gather(*(call() for _ in range(calls)))
-    return spent
+    return await at_once(calls, call)
 
 
 class UsageLimit(AsyncCallbackHandler):
@@ -175,12 +176,10 @@ class UsageLimit(AsyncCallbackHandler):
             raise OverLimitError
 
     async def on_llm_end(self, response: Any, **_: Any) -> None:
-        self.spent += cost(response.generations[0][0].message)
+        self.spent += bill([response.generations[0][0].message])
 
 
-async def callback(limit: int, calls: int, reply: str) -> int:
-    """What is spent under a callback that refuses when usage has reached the limit."""
+async def callback(limit: int, calls: int, reply: str) -> list[AIMessage]:
+    """Callers under a callback that refuses when usage has reached the limit."""
     handler, model = UsageLimit(limit), slow_model(reply)
-    invoke: Callable[[], Awaitable[AIMessage]] = lambda: model.ainvoke("hello", {"callbacks": [handler]})  # noqa: E731
-    _served(await asyncio.gather(*(invoke() for _ in range(calls)), return_exceptions=True), OverLimitError)
-    return handler.spent
+    return await at_once(calls, lambda: model.ainvoke("hello", {"callbacks": [handler]}))

@@ -20,7 +20,7 @@ def tag(name: str, /, *children: str | Markup | None, **attributes: str | float 
     without children closes itself: the result is well-formed XML as well as HTML5.
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(printable(_plain(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -40,8 +40,8 @@ def join(*parts: str | Markup | None) -> Markup:
 
 
 def escape(text: str) -> str:
-    """``text`` as it may stand between tags and in quoted attributes, without characters that XML forbids."""
-    return html.escape(printable(text))
+    """``text`` as it may stand between tags, without characters that XML forbids."""
+    return html.escape(printable(text), quote=False)
 
 
 def _plain(value: str | float) -> str:

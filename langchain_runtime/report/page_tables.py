@@ -18,6 +18,9 @@ _TASKS: Final = 1000
 _OUTPUTS: Final = 200_000
 """Characters of outputs in the whole page; each task gets its share."""
 
+_RESULTS: Final = 40_000
+"""The same for outputs that no task waits for, which are shown at length."""
+
 _OUTPUT: Final = 4_000
 _PREVIEW: Final = 90
 _INCIDENTS: Final = 30
@@ -185,8 +188,9 @@ def results_section(figures: RunFigures) -> Markup | None:
     results = results_of(figures)[-_INCIDENTS:]
     if not results:
         return None
+    shown = min(_OUTPUT, _RESULTS // len(results))
     return tag(
         "section",
         tag("h2", "Results"),
-        *(join(tag("p", tag("b", task.id)), tag("pre", _cut(as_text(task.output), _OUTPUT))) for task in results),
+        *(join(tag("p", tag("b", task.id)), tag("pre", _cut(as_text(task.output), shown))) for task in results),
     )

@@ -40,18 +40,23 @@ class Row:
     @property
     def model(self) -> str | None:
         """The model that all of them share; None where they differ or have none."""
-        models = {task.model for task in self.tasks if not task.children}
+        models = {task.model for task in counted(self.tasks)}
         return models.pop() if len(models) == 1 else None
 
     @property
     def attempts(self) -> int:
         """How often their bodies were started."""
-        return sum(task.attempts for task in self.tasks)
+        return sum(task.attempts for task in counted(self.tasks))
 
     @property
     def critical(self) -> bool:
         """Whether one of them is on the critical path."""
         return any(task.critical for task in self.tasks)
+
+
+def counted(tasks: Sequence[TaskFigures]) -> Sequence[TaskFigures]:
+    """Without a ``for_each`` task beside its children, whose figures it repeats; alone it speaks for itself."""
+    return [task for task in tasks if not task.children] or tasks
 
 
 def rows_of(figures: RunFigures, *, at_most: int) -> list[Row]:
@@ -72,10 +77,8 @@ def rows_of(figures: RunFigures, *, at_most: int) -> list[Row]:
 
 
 def _row(label: str, tasks: list[TaskFigures], currency: str) -> Row:
-    # A parent's usage and seconds are its children's; alone in its row it speaks for itself.
-    counted = [task for task in tasks if not task.children] or tasks
-    usages = [task.usage for task in counted if task.usage is not None]
-    ran = [task.seconds for task in counted if task.seconds is not None]
+    usages = [task.usage for task in counted(tasks) if task.usage is not None]
+    ran = [task.seconds for task in counted(tasks) if task.seconds is not None]
     return Row(label, tuple(tasks), Total.of(usages, currency) if usages else None, sum(ran) if ran else None)
 
 

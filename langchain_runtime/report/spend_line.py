@@ -20,9 +20,8 @@ _NEAR: Final = 3
 
 def limit_in_sight(figures: RunFigures) -> int | None:
     """The limit in nano units, where the line comes near it; None where not, or without a limit."""
-    if figures.limit is None or figures.limit.currency != figures.currency or not figures.spending:
-        return None
-    return figures.limit.nano if figures.limit.nano <= _NEAR * figures.spending[-1].nano else None
+    settled = figures.spending[-1].nano if figures.spending else 0
+    return figures.limit.nano if figures.limit is not None and figures.limit.nano <= _NEAR * settled else None
 
 
 def spend_line(figures: RunFigures) -> Markup | None:

@@ -14,6 +14,7 @@ from langchain_runtime.report.formats import (
     SHOWN,
     UNKNOWN,
     amount,
+    cells,
     count,
     duration,
     money,
@@ -47,21 +48,21 @@ def render_text(figures: RunFigures, width: int) -> str:
     width = max(width, _NARROWEST)
     incidents = figures.incidents
     sections = [
-        _summary(figures, width),
+        _summary(figures),
         _tasks(figures, width),
         _models(figures, width),
         _incidents("errors", incidents.errors, width),
         _incidents("skipped", incidents.skips, width),
         _incidents("retries", incidents.retries, width),
         _incidents("warnings", incidents.warnings, width),
-        _compactions(incidents.compactions, width),
+        _compactions(incidents.compactions),
         _path(figures, width),
         _results(figures, width),
     ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+    return "\n\n".join("\n".join(_clip(line, width) for line in lines) for lines in sections if lines)
 
 
-def _summary(figures: RunFigures, width: int) -> list[str]:
+def _summary(figures: RunFigures) -> list[str]:
     tokens = figures.usage.tokens
     facts = [
         ("run", f"{figures.id}  {figures.state}"),
@@ -81,7 +82,7 @@ def _summary(figures: RunFigures, width: int) -> list[str]:
     lines = [f"{name:<{_LABEL}}{fact}" for name, fact in facts]
     if not figures.complete:
         lines.append(f"{'':<{_LABEL}}+ means at least: some calls have no known price")
-    return [_clip(line, width) for line in lines]
+    return lines
 
 
 def _time(figures: RunFigures) -> str:
@@ -118,7 +119,7 @@ def _tasks(figures: RunFigures, width: int) -> list[str]:
     ]
     lines = table(columns, [_task_cells(row) for row in (*head, *tail)], width)
     if middle:
-        lines.insert(1 + len(head), _clip(f"... {left_out(middle)}", width))
+        lines.insert(1 + len(head), f"... {left_out(middle)}")
     return lines
 
 
@@ -176,25 +177,30 @@ def _incidents(title: str, incidents: Sequence[Incident], width: int) -> list[st
 
 def named(tasks: Sequence[str], width: int) -> str:
     """Names as far as they fit into ``width`` columns, then how many more there are."""
-    text = shorten_id(tasks[0], width - 20) if len(tasks) > 1 else shorten_id(tasks[0], width)
+    if len(tasks) == 1:
+        return shorten_id(tasks[0], width)
+    text = shorten_id(tasks[0], max(4, width - len(_and_more(len(tasks)))))
     for place, task in enumerate(tasks[1:], start=1):
-        more = f" and {len(tasks) - place:,} more"
         longer = f"{text}, {task}"
-        room = width if place == len(tasks) - 1 else width - len(f" and {len(tasks) - place - 1:,} more")
-        if len(longer) > room:
-            return text + more
+        rest = len(tasks) - place - 1
+        if len(longer) > width - (len(_and_more(rest)) if rest else 0):
+            return text + _and_more(rest + 1)
         text = longer
     return text
 
 
-def _compactions(compactions: Sequence[CompactionFigures], width: int) -> list[str]:
+def _and_more(number: int) -> str:
+    return f" and {number:,} more"
+
+
+def _compactions(compactions: Sequence[CompactionFigures]) -> list[str]:
     if not compactions:
         return []
     lines = [f"compactions: {sum(item.times for item in compactions):,}"]
     for item in compactions[:_INCIDENTS]:
         sizes = f"{count(item.tokens_before)} -> {count(item.tokens_after)} tokens"
         moved = f"{item.evicted:,} evicted, {item.clipped:,} clipped"
-        lines.append(_clip(f"  {shorten_id(item.task, 24)}: {sizes} ({', '.join(item.strategy)}; {moved})", width))
+        lines.append(f"  {shorten_id(item.task, 24)}: {sizes} ({', '.join(item.strategy)}; {moved})")
     if len(compactions) > _INCIDENTS:
         lines.append(f"  ... {plural(len(compactions) - _INCIDENTS, 'more task')}")
     return lines
@@ -205,9 +211,8 @@ def _path(figures: RunFigures, width: int) -> list[str]:
         return []
     running = sum(step.seconds for step in figures.path)
     waiting = sum(step.waited for step in figures.path)
-    lines = [
-        f"critical path (*): {plural(len(figures.path), 'task')}, {duration(running)} + {duration(waiting)} waiting"
-    ]
+    waits = f" + {duration(waiting)} waiting" if waiting >= SHOWN else ""
+    lines = [f"critical path (*): {plural(len(figures.path), 'task')}, {duration(running)}{waits}"]
     head, middle, tail = cut_middle(figures.path, _STEPS)
     rows = [[step.task, duration(step.seconds), why_later(step)] for step in (*head, *tail)]
     _, *steps = table([Column("", shrinks=True), Column(""), Column("", optional=1)], rows, width - 2)
@@ -253,4 +258,5 @@ def as_text(value: JsonValue) -> str:
 
 
 def _clip(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 3] + "..."
+    # Lines that hold text of models were shortened to fit; here only our own words are left to cut.
+    return line if cells(line) <= width else line[: width - 3] + "..."

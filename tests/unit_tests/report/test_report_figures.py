@@ -103,6 +103,12 @@ def test_spending_grows_by_settled_calls_or_else_by_tasks(make):
     assert [(point.seconds, point.nano) for point in by_call] == [(0.5, 5_000_000)]
 
 
+def test_calls_in_another_currency_do_not_grow_the_line(make):
+    run = make.run(make.done("a", 0, 2, usage=Usage(cost=Cost("2", "EUR"))), make.done("b", 0, 1))
+    figures = RunReport(run).figures
+    assert [point.nano for point in figures.spending] == [10_000_000]
+
+
 def test_incidents_are_grouped_by_cause(make):
     run, _, events = make.brief()
     incidents = RunReport(run, events=events).figures.incidents

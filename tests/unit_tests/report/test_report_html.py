@@ -2,13 +2,16 @@
 
 import re
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from itertools import pairwise
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunState
+from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.report import RunReport
 from langchain_runtime.report.markup import tag
 
@@ -18,7 +21,7 @@ EVIL = "<script>alert(1)</script>\"'&]]>\x00\ud800\x1b"
 
 def parsed(page):
     """The page as XML; the doctype is all that is not."""
-    return ElementTree.fromstring(page.removeprefix("<!doctype html>"))
+    return ET.fromstring(page.removeprefix("<!doctype html>"))
 
 
 def full_report(make):
@@ -67,7 +70,7 @@ def test_bars_of_one_lane_do_not_overlap(make):
     assert len(lanes) == 5
     for spans in lanes.values():
         spans.sort()
-        assert all(before[1] <= after[0] + 0.2 for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before[1] <= after[0] + 0.2 for before, after in pairwise(spans))
 
 
 def test_nothing_is_loaded_and_nothing_runs(make):
@@ -83,7 +86,7 @@ def test_light_and_dark_follow_the_reader(make):
 
 def test_a_notebook_gets_a_fragment_whose_style_stays_inside(make):
     fragment = full_report(make)._repr_html_()
-    root = ElementTree.fromstring(fragment)
+    root = ET.fromstring(fragment)
     assert root.tag == "div"
     style = root.find("style").text
     selectors = re.findall(r"(?:^|[}{;]|\n)([^{}@;]+)\{", style)
@@ -122,7 +125,7 @@ def test_no_text_opens_a_tag_or_an_attribute(text):
     tags = _Tags()
     tags.feed(page)
     assert tags.seen == {("p", "title")}
-    ElementTree.fromstring(page)
+    ET.fromstring(page)
 
 
 def test_the_page_of_a_thousand_tasks_stays_under_two_megabytes(make):
@@ -138,6 +141,23 @@ def test_the_page_of_a_thousand_tasks_stays_under_two_megabytes(make):
 def test_a_table_of_very_many_tasks_says_how_many_it_left_out(make):
     page = RunReport(make.large(1500)).to_html()
     assert re.search(r"Between the first 500 and the last 500 rows: 500 more tasks: 490 completed, 10 failed\.", page)
+
+
+def test_children_in_different_states_share_a_row_of_a_very_large_run(make):
+    children = [make.done(f"map#{place}", 0, 1) for place in range(1000)]
+    page = RunReport(make.run(*children, make.failed("map#1000", 0, 1))).to_html()
+    assert "1,000 completed, 1 failed" in page
+    assert "map x1001" in page
+    assert len(bars(page)) == 1001
+
+
+def test_a_limit_in_another_currency_draws_no_bar(make):
+    balance = make.balance()
+    run = make.run(make.done("a", 0, 1), make.done("b", 1, 2), limit="0.50")
+    spent = run.model_copy(update={"usage": Usage(cost=Cost("2", "EUR"))})
+    page = RunReport(spent).to_html()
+    assert 'class="bar"' not in page
+    assert 'class="bar"' in RunReport(run, balance=balance).to_html()
 
 
 def test_an_unknown_cost_is_a_dash(make):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunState, TaskState
 from langchain_runtime.report import RunReport, formats
+from langchain_runtime.report.table import Column, table
 from langchain_runtime.report.text import named
 
 
@@ -49,6 +50,23 @@ def test_long_ids_models_and_texts_are_shortened_to_the_width(make):
     text = RunReport(run, events=[make.compacted(long)]).to_text(80)
     assert max(len(line) for line in text.splitlines()) <= 80
     assert len(text) < 4000
+
+
+def test_a_limit_without_known_spending_has_no_bar(make):
+    text = RunReport(make.run(make.done("a", 0, 1, usd=None))).to_text(80)
+    assert "spent     - of 0.50 USD\nheld" in text
+
+
+def test_a_table_too_wide_for_everything_keeps_its_first_and_last_columns():
+    columns = [Column("task", shrinks=True), Column("model", shrinks=True, optional=1), Column("cost", numeric=True)]
+    rows = [["a-task-of-many-words", "provider:model-name", "12.50"]]
+    assert table(columns, rows, 60) == [
+        "task                  model                 cost",
+        "a-task-of-many-words  provider:model-name  12.50",
+    ]
+    assert table(columns, rows, 32)[1] == "a-ta..words  provi..-name  12.50"
+    assert "provider" not in table(columns, rows, 16)[1]
+    assert table(columns, rows, 5)[1].endswith("12.50")
 
 
 def test_every_task_of_a_small_run_has_its_row(make):
@@ -92,7 +110,7 @@ def test_the_text_of_a_thousand_tasks_stays_under_120_lines_whatever_went_wrong(
     text = RunReport(make.run(*tasks, state=RunState.FAILED), events=events, balance=make.balance()).to_text(80)
     assert len(text.splitlines()) < 120
     assert "more causes" in text
-    assert "... 12 more models" in text
+    assert "... 13 more models" in text
 
 
 def test_children_of_a_for_each_share_a_row_in_a_large_run(make):
@@ -132,7 +150,7 @@ def test_a_task_that_took_no_time_has_no_speed_up(make):
 
 def test_results_are_the_outputs_that_no_task_waits_for(make):
     run = make.run(make.done("a", 0, 1), *(make.done(f"end{place}", 1, 2, deps=["a"]) for place in range(6)))
-    results = RunReport(run).to_text(80).split("results\n")[1]
+    results = RunReport(run).to_text(80).split("\nresults\n")[1]
     assert "output of end5" in results
     assert "output of a" not in results
     assert "... 2 more results" in results
@@ -232,6 +250,7 @@ def test_wide_characters_count_twice():
     assert formats.cells("日本") == 4
     assert formats.cells("e\u0301") == 1
     assert formats.shorten("日本語日本語", 8) == "日本..."
+    assert formats.shorten(" " * 500 + "after much white space", 30) == "..."
 
 
 def test_numbers_stand_at_their_decimal_point():

@@ -1,0 +1,85 @@
+"""Peak memory of a run whose tasks all wait at once, beside bare asyncio: a new process each.
+
+This module imports no library at its top: the bare process is to be bare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import Figure
+
+STATUS = Path("/proc/self/status")
+PATIENCE = 300
+"""Seconds to wait for a process: one that died never answers."""
+
+Body = Callable[..., Coroutine[Any, Any, int]]
+
+
+def everybody(size: int) -> Body:
+    """A body that ends when so many have begun."""
+    begun, all_here = 0, asyncio.Event()
+
+    async def body(_: Any = None) -> int:
+        nonlocal begun
+        begun += 1
+        if begun == size:
+            all_here.set()
+        await all_here.wait()
+        return 1
+
+    return body
+
+
+async def bare(size: int) -> None:
+    body = everybody(size)
+    await asyncio.gather(*(body() for _ in range(size)))
+
+
+async def ours(size: int) -> None:
+    from langchain_runtime import RunGraph, RunPolicy
+
+    graph, body = RunGraph(RunPolicy(max_parallelism=size)), everybody(size)
+    for number in range(size):
+        graph.add_task(f"t{number}", body)
+    output = await graph.compile().ainvoke({"inputs": {}})
+    assert len(output["results"]) == size
+
+
+def report_peak(run: Callable[[int], Coroutine[Any, Any, None]], size: int, peak: multiprocessing.Queue) -> None:
+    asyncio.run(run(size))
+    # Not getrusage: its peak counts the parent's memory, too, which the process had before it became another program.
+    high_water = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    peak.put(int(high_water.split()[1]) / 1e3)
+
+
+def megabytes(run: Callable[[int], Coroutine[Any, Any, None]], size: int) -> float:
+    context = multiprocessing.get_context("spawn")
+    peak = context.Queue()
+    process = context.Process(target=report_peak, args=(run, size, peak), daemon=True)
+    process.start()
+    figure = peak.get(timeout=PATIENCE)
+    process.join()
+    return figure
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    if not STATUS.exists():
+        print(f"not measured: peak memory is read from {STATUS}, which only Linux has")
+        return
+    size = 1_000 if quick else 5_000
+    raw = megabytes(bare, size)
+    yield Figure(
+        claim=f"peak memory, {size:,} tasks waiting at once",
+        ours=megabytes(ours, size),
+        unit="MB",
+        peer=raw,
+        against="asyncio.gather alone",
+        bound=1.5 * raw + 150,
+        absolute=True,
+        must_hold="Memory at 5,000 tasks at most 1.5 of raw asyncio + 150 MB",
+    )
