@@ -11,7 +11,7 @@ QUESTIONS := -q "How does LangGraph persist the state of a graph, and what happe
              -q "How can checkpoint deserialization be restricted to safe types?" \
              -q "How does byte pair encoding turn text into tokens, and how many bytes is a token on average?"
 
-.PHONY: help demo test check bench bench-quick clean
+.PHONY: help demo test cover check bench bench-quick clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -32,6 +32,12 @@ demo: $(VENV)/.installed-demo ## a cited brief over the documentation of the ins
 
 test: $(VENV)/.installed-test ## every test, the ones that kill processes included
 	$(BIN)/python -m pytest -n auto
+
+cover: $(VENV)/.installed-test ## the same, and no branch of contracts, money or planning may be untested
+	$(BIN)/python -m pytest -n auto --cov --cov-report=
+	$(BIN)/coverage report --skip-covered --fail-under=95
+	$(BIN)/coverage report --skip-covered --fail-under=100 \
+	    --include='langchain_runtime/contracts/*,langchain_runtime/cost/*,langchain_runtime/orchestration/*'
 
 check: $(VENV)/.installed-test ## format, lint, types, layers
 	$(BIN)/ruff format --check .

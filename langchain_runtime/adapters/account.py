@@ -46,6 +46,7 @@ class Account:
         replay: Whether replies are journalled, and read back instead of bought again.
         defer_settlement: Whether the settlement of the adopting call, if it succeeds, is left in ``deferred`` for the
             owner to commit together with the task's outcome. A call that fails settles at once.
+        first_call: Number of the first call; see ``next_call``.
         enclosing: The account around this one; ``paying`` sets it.
     """
 
@@ -57,6 +58,7 @@ class Account:
     on_event: Callable[[LifecycleEvent], None] | None = None
     replay: bool = False
     defer_settlement: bool = False
+    first_call: int = 0
     enclosing: Account | None = None
     _progress: _Progress = field(default_factory=_Progress, repr=False)
 
@@ -79,10 +81,10 @@ class Account:
             return self.hold
 
     def next_call(self) -> int:
-        """Number of the next call under this account, from 0: the same in every execution of a deterministic body."""
+        """Number of the next call under this account: the same in every execution of a deterministic body."""
         progress = self._progress
         with progress.lock:
-            number = progress.calls
+            number = self.first_call + progress.calls
             progress.calls += 1
             return number
 

@@ -31,6 +31,10 @@ from langchain_runtime.contracts.protocols import MemoryManager
 from langchain_runtime.contracts.run import TaskError, TaskOutcome, TaskResult, TaskState, now
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 
+_CALLS_OF_AN_ATTEMPT = 1_000_000
+"""Numbers set aside for the calls of one attempt at a prompt: another attempt wants another reply. Other bodies are
+tried again over the replies that they bought before."""
+
 _GRACE_SECONDS = 0.1
 """How long a cancelled body may clean up before it is let go as a zombie."""
 
@@ -122,6 +126,7 @@ class InProcessBackend:
             on_event=bill,
             replay=True,
             defer_settlement=order.hold is not None,
+            first_call=0 if order.messages is None else (order.attempt - 1) * _CALLS_OF_AN_ATTEMPT,
         )
         started = now()
         attempt = await self._attempt(order, account)
@@ -195,6 +200,7 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
         "model": order.model,
         "attempts": order.attempt,
         "usage": usage,
+        "estimated_use": order.estimated_use,
         "started_at": started,
         "ended_at": now(),
     }

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from langchain_runtime.backends.daemon_threads import run_in_daemon_thread
 from langchain_runtime.backends.json_values import as_result
-from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.errors import InvalidInputError, TaskFailedError
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.protocols import MemoryManager
 from langchain_runtime.contracts.run import TaskResult
@@ -89,14 +89,24 @@ class TaskBody(Protocol):
 
 @dataclass(frozen=True)
 class PromptBody:
-    """One model call over the messages of the job, or an agent's loop where the task has tools."""
+    """One model call over the messages of the job, or an agent's loop where the task has tools.
+
+    Attributes:
+        model: What answers.
+        structured: Whether the answer must be an object of the task's reply format.
+    """
 
     model: Runnable[Any, Any]
+    structured: bool = False
 
     async def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> TaskResult:  # noqa: ARG002 - the TaskBody interface
         """Call the model."""
         limits: dict[str, Any] = {} if job.max_output_tokens is None else {"max_tokens": job.max_output_tokens}
         reply = await self.model.ainvoke(list(job.messages or ()), **limits)
+        if self.structured and reply is None:
+            raise TaskFailedError(
+                f"the model of task {job.task_id!r} did not answer in the reply format", task_id=job.task_id
+            )
         result = as_result(reply, task_id=job.task_id)
         return result.model_copy(update={"metadata": _facts_of(reply)}) if isinstance(reply, AIMessage) else result
 

@@ -45,6 +45,7 @@ class TaskJob(BaseModel):
         scopes: Budgets that every model call of the body charges.
         timeout_ms: For this attempt; None for none.
         used: What earlier attempts used.
+        estimated_use: Worst case that was reserved for the attempt; None where nothing was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,3 +61,4 @@ class TaskJob(BaseModel):
     scopes: tuple[ScopeName, ...] = ()
     timeout_ms: int | None = None
     used: Usage = Usage()
+    estimated_use: Usage | None = None

@@ -104,6 +104,7 @@ class TaskOutcome(_Record):
     output: JsonValue = None
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
     usage: Usage = Usage()
+    estimated_use: Usage | None = None
     model: ModelID | None = None
     error: TaskError | None = None
     attempts: int = Field(default=0, ge=0)

@@ -6,6 +6,7 @@ The decision is a plan: a generator without I/O that says what to do next (``con
 from __future__ import annotations
 
 import asyncio
+import math
 import random as random_module
 import time
 import uuid
@@ -105,9 +106,11 @@ class BudgetEnforcer:
         """What ``admit`` does, as a plan, for plans that contain it."""
         by_scope = {budget.scope: budget for budget in budgets}
         shadows = frozenset(budget.scope for budget in budgets if budget.on_exceed == "warn")
-        decision = yield from self._ask(hold, shadows)
-        shrinks = 0
-        while decision.reservation is None:
+        shrinks, pause, deadlines = 0, _FIRST_PAUSE, dict[str, float]()
+        while True:
+            decision = yield from self._ask(hold, shadows)
+            if decision.reservation is not None:
+                return decision.reservation
             assert decision.refused_by is not None
             budget = by_scope.get(decision.refused_by.scope.name)
             wish = budget.on_exceed if budget is not None else "raise"
@@ -118,13 +121,11 @@ class BudgetEnforcer:
                 shrinks += 1
                 self._tell(hold, decision, "cap")
                 hold = smaller
-                decision = yield from self._ask(hold, shadows)
-            elif wish == "wait" and decision.verdict is Verdict.WAIT:
-                assert budget is not None
-                decision = yield from self._wait(hold, budget, decision, shadows)
+            elif budget is not None and wish == "wait" and decision.verdict is Verdict.WAIT:
+                yield from self._wait(hold, decision, budget, pause, deadlines)
+                pause = min(_LONGEST_PAUSE, pause * 2)
             else:
                 raise self._refusal(hold, decision, wish if wish in {"interrupt", "downgrade"} else "raise")
-        return decision.reservation
 
     def _ask(self, hold: Hold, shadows: frozenset[str]) -> Plan[Decision]:
         """Reserve ``hold``; where only ``shadows`` (scopes that warn) refuse it, record it all the same.
@@ -136,31 +137,48 @@ class BudgetEnforcer:
         if decision.reservation is not None or shadows.isdisjoint(hold.scopes):
             return decision
         enforced = tuple(name for name in hold.scopes if name not in shadows)
-        probe = hold.model_copy(update={"id": uuid.uuid4().hex, "scopes": enforced, "sent": False})
+        # Held by nobody who renews: should it be left behind, it ends with its lease.
+        probe = hold.model_copy(
+            update={"id": uuid.uuid4().hex, "scopes": enforced, "sent": False, "holder": f"{hold.holder}:probe"}
+        )
         if enforced:
             answer: Decision = yield Step(self._ledger, "reserve", (probe,))
             if answer.reservation is None:
                 return answer
         self._tell(hold, decision, "warn")
-        noted = hold.model_copy(update={"unchecked": True, "id": uuid.uuid4().hex})
-        recorded: Decision = yield Step(self._ledger, "reserve", (noted,))
-        if enforced:
-            yield Step(self._ledger, "release", (probe.id,))
+        try:
+            noted = hold.model_copy(update={"unchecked": True})
+            recorded: Decision = yield Step(self._ledger, "reserve", (noted,))
+            if enforced:
+                yield Step(self._ledger, "release", (probe.id,))
+        except BaseException:  # cancelled or cut off: nobody receives what was recorded
+            yield Step(self._ledger, "release", (hold.id,))
+            raise
         return recorded
 
-    def _wait(self, hold: Hold, budget: Budget, decision: Decision, shadows: frozenset[str]) -> Plan[Decision]:
-        """Try again until the answer is another one than WAIT."""
-        self._tell(hold, decision, "wait")
-        deadline = None if budget.wait_timeout is None else self._clock() + budget.wait_timeout
-        pause = _FIRST_PAUSE
-        while decision.verdict is Verdict.WAIT:
-            left = _LONGEST_PAUSE if deadline is None else deadline - self._clock()
-            if left <= 0:
-                raise self._refusal(hold, decision, "raise")
-            yield Step(self._pauses, "sleep", (min(left, pause * (0.5 + self._random())),))
-            pause = min(_LONGEST_PAUSE, pause * 2)
-            decision = yield from self._ask(hold, shadows)
-        return decision
+    def _wait(
+        self, hold: Hold, decision: Decision, budget: Budget, pause: float, deadlines: dict[str, float]
+    ) -> Plan[None]:
+        """Let some time pass before the next try.
+
+        Args:
+            hold: What waits.
+            decision: Why.
+            budget: The one that is in its way now.
+            pause: Seconds, about.
+            deadlines: When each budget's time is up; a budget gets its entry when it first makes the call wait.
+
+        Raises:
+            BudgetExceededError: The budget's time is up.
+        """
+        if budget.scope not in deadlines:
+            self._tell(hold, decision, "wait")
+            seconds = math.inf if budget.wait_timeout is None else budget.wait_timeout
+            deadlines[budget.scope] = self._clock() + seconds
+        left = deadlines[budget.scope] - self._clock()
+        if left <= 0:
+            raise self._refusal(hold, decision, "raise")
+        yield Step(self._pauses, "sleep", (min(left, pause * (0.5 + self._random())),))
 
     def _refusal(
         self, hold: Hold, decision: Decision, action: Literal["raise", "interrupt", "downgrade"]
@@ -192,6 +210,9 @@ def refusal(hold: Hold, decision: Decision) -> BudgetExceededError:
     account = decision.refused_by
     assert account is not None
     needed = Cost.from_nano(hold.nano, hold.currency)
+    fits_in_money = account.limit is None or (
+        account.spent + needed <= account.limit and not _waits_for_money(hold, account)
+    )
     call = f"a call of {hold.model}" if hold.model else "a call"
     figures = f"spent {account.spent}, held {account.held}, limit {account.limit or 'none'}"
     if account.scope.token_limit is not None:

@@ -36,8 +36,8 @@ class CostCalculator:
     def cost(self, usage: TokenUsage, model: str, *, service_tier: str | None = None) -> Cost:
         """What a call with this usage costs.
 
-        Cached tokens without a rate of their own are charged as input, which is never below what is billed for a
-        read; a provider that gives no rate for cache writes does not charge extra for them.
+        Cached tokens without a rate of their own are charged as input, which is hardly ever below what is billed for
+        a read; a provider that gives no rate for cache writes does not charge extra for them.
 
         Args:
             usage: Tokens of one call; sub-counts are parts of input and output.
@@ -74,7 +74,9 @@ class CostCalculator:
         info = self._catalog.get(model)
         cards = [*_cards_up_to(info, input_tokens, None), *_cards_up_to(info, input_tokens, service_tier)]
         input_rate = max(
-            rate for card in cards for rate in (card.input, card.cache_write or 0, card.cache_write_1h or 0)
+            rate
+            for card in cards
+            for rate in (card.input, card.cache_read or 0, card.cache_write or 0, card.cache_write_1h or 0)
         )
         output_rate = max(rate for card in cards for rate in (card.output, card.audio_output or 0))
         total = input_tokens * input_rate + output_tokens * output_rate

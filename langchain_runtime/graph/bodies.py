@@ -42,7 +42,8 @@ def open_models(spec: GraphSpec, services: Services) -> dict[str, BaseChatModel]
 def task_bodies(spec: GraphSpec, models: Mapping[str, BaseChatModel]) -> dict[str, TaskBody]:
     """What each task does, by task id."""
     return {
-        task_id: definition.body or PromptBody(_answering(definition, models[task_id]))
+        task_id: definition.body
+        or PromptBody(_answering(definition, models[task_id]), structured=definition.response_format is not None)
         for task_id, definition in spec.tasks.items()
     }
 

@@ -6,7 +6,7 @@ What was compacted is what the model receives: the messages priced here are the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AnyMessage
@@ -21,7 +21,7 @@ from langchain_runtime.contracts.events import CallReserved, ContextCompacted
 from langchain_runtime.contracts.job import AdoptedHold, TaskJob
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import TaskOutcome
-from langchain_runtime.contracts.usage import Usage
+from langchain_runtime.contracts.usage import TokenUsage, Usage
 from langchain_runtime.cost import BudgetEnforcer
 from langchain_runtime.graph.event_log import EventLog
 from langchain_runtime.graph.services import Services
@@ -94,13 +94,13 @@ class Dispatcher:
         if definition.spec.prompt is None:
             return job.model_copy(update={"inputs": {**self._inputs, **routed}})
         messages = await self._view(definition, routed)
-        hold = await self._reserve(definition, messages) if definition.is_single_call else None
-        update = {
+        update: dict[str, Any] = {
             "messages": messages,
             "model": definition.model,
             "max_output_tokens": definition.spec.max_output_tokens,
-            "hold": hold,
         }
+        if definition.is_single_call:
+            update["hold"], update["estimated_use"] = await self._reserve(definition, messages)
         return job.model_copy(update=update)
 
     async def give_back(self, hold: AdoptedHold) -> None:
@@ -139,7 +139,7 @@ class Dispatcher:
             )
         return compaction.bundle.messages
 
-    async def _reserve(self, definition: TaskDefinition, messages: Sequence[AnyMessage]) -> AdoptedHold:
+    async def _reserve(self, definition: TaskDefinition, messages: Sequence[AnyMessage]) -> tuple[AdoptedHold, Usage]:
         bound = self._bound(definition, messages)
         admitted = bound
 
@@ -153,22 +153,25 @@ class Dispatcher:
 
         reservation = await self._enforcer.aadmit(self._hold(definition, bound), self._budgets, shrink=shrink)
         hold = reservation.hold
+        worst_case = Cost.from_nano(hold.nano, hold.currency) if hold.priced else None
         self._log.emit(
             CallReserved(
                 run_id=self._run_id,
                 task=definition.spec.id,
                 reservation_id=hold.id,
-                worst_case=Cost.from_nano(hold.nano, hold.currency) if hold.priced else None,
+                worst_case=worst_case,
                 model=definition.model,
             )
         )
-        return AdoptedHold(
+        adopted = AdoptedHold(
             reservation_id=hold.id,
             lease=reservation.lease,
             nano=hold.nano,
             tokens=hold.tokens,
             max_output_tokens=admitted.output_cap,
         )
+        tokens = TokenUsage(input=admitted.input_tokens, output=admitted.output_cap)
+        return adopted, Usage(tokens=tokens, cost=worst_case)
 
     def _bound(self, definition: TaskDefinition, messages: Sequence[AnyMessage]) -> CallBound:
         cap = definition.spec.max_output_tokens

@@ -15,6 +15,9 @@ from langchain_runtime.contracts.run import Run, Task, TaskState
 _CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 """Finish reasons of a reply that ran into its output limit: OpenAI and Gemini, Anthropic, OpenAI Responses, Mistral."""
 
+_CAPPED: Final = "lcr_capped"
+"""Set in the metadata of replies that the cap of a budget cut."""
+
 _REFUSED: Final = {
     "raise": "refused",
     "cap": "shrunk to fit",
@@ -104,6 +107,8 @@ def _warnings_of(task: Task) -> list[str]:
     metadata: Mapping[str, JsonValue] = task.outputs.metadata if task.outputs is not None else {}
     given = metadata.get("warnings", [])
     warnings = [text for text in (given if isinstance(given, list) else [given]) if isinstance(text, str)]
+    if metadata.get(_CAPPED):
+        warnings.append("the reply was cut by the cap that its budget allowed")
     finish = metadata.get("finish_reason") or metadata.get("stop_reason")
     if not warnings and isinstance(finish, str) and finish.lower() in _CUT:
         warnings.append("the reply was cut at its output limit")

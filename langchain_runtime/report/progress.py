@@ -189,7 +189,7 @@ class Progress:
                 )
             case TaskRetried():
                 after = replace(before, error=event.error)
-            case TaskFinished():
+            case _:
                 after = self._finished(before, event)
         self._tasks[event.task] = after
         self._states[after.state] += 1

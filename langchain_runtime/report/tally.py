@@ -59,5 +59,5 @@ class SpendTally:
         if usage.cost is not None and usage.cost.currency == self._currency:
             self._nano += sign * usage.cost.nano
             self._known += sign
-        elif usage.cost is not None or usage.tokens.total:
+        else:
             self._unknown += sign

@@ -65,6 +65,8 @@ async def test_every_call_is_reserved_at_its_worst_case_and_settled_at_its_usage
     assert balance.spent == run.usage.cost == sum((t.actual_use.cost for t in run.tasks.values()), Cost.usd(0))
     assert 0 < balance.spent_nano < worst_case()
     assert run.usage.tokens.output == 2
+    reserved = [task.estimated_use.cost.nano for task in run.tasks.values()]
+    assert reserved == [reservation.hold.nano for reservation in ledger.reservations("r")]
 
 
 async def test_the_hold_made_at_dispatch_is_the_only_one_for_a_prompt():

@@ -9,7 +9,7 @@ from langchain_core.tools import tool
 
 from langchain_runtime.contracts.errors import InvalidInputError, RunFailedError
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.run import RunPolicy
+from langchain_runtime.contracts.run import RetrySpec, RunPolicy
 from langchain_runtime.cost import ModelCatalog
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.graph.event_log import EventLog
@@ -72,17 +72,24 @@ async def test_a_model_given_by_name_is_used_instead_of_opening_it():
     assert (await graph.ainvoke({"inputs": {}}))["results"]["t"].output == "mine"
 
 
-def test_a_reply_format_that_the_model_misses_fails_the_task():
+def test_a_reply_out_of_format_is_no_result_and_another_attempt_asks_again():
     schema = {
         "title": "Order",
         "description": "an order",
         "type": "object",
         "properties": {"cups": {"type": "integer"}},
     }
-    model = ScriptedChatModel(script=("no tool call",))
-    graph = RunGraph(model=model).add_task("t", prompt="Order tea.", response_format=schema)
-    output = graph.compile(raise_on_failure=False).invoke({"inputs": {}})
-    assert output["run"].tasks["t"].outputs is None or output["results"]["t"].output is None
+    model = ScriptedChatModel(script=("no tool call", {"cups": 2}))
+    for attempts in (1, 2):
+        retry = RetrySpec(max_attempts=attempts, initial_interval_ms=1)
+        graph = RunGraph(model=model).add_task("t", prompt="Order tea.", response_format=schema, retry=retry)
+        task = graph.compile(raise_on_failure=False).invoke({"inputs": {}})["run"].tasks["t"]
+        if attempts == 1:
+            assert "reply format" in task.error.message
+            model.calls.clear()
+        else:
+            assert task.outputs.output == {"cups": 2}
+            assert task.actual_use.tokens.output == 3 + 2  # three words that were refused, and what came then
 
 
 def test_ctrl_c_while_waiting_cancels_what_runs_in_the_loop(monkeypatch):

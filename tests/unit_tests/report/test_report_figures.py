@@ -143,6 +143,7 @@ def test_without_a_journal_retries_are_known_from_the_attempts(make):
         ({"warnings": [1, None]}, []),
         ({"finish_reason": "MAX_TOKENS"}, ["the reply was cut at its output limit"]),
         ({"stop_reason": "max_tokens"}, ["the reply was cut at its output limit"]),
+        ({"finish_reason": "length", "lcr_capped": True}, ["the reply was cut by the cap that its budget allowed"]),
         ({"finish_reason": "stop"}, []),
     ],
 )

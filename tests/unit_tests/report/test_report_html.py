@@ -193,6 +193,12 @@ def test_a_run_that_never_started_has_no_chart(make):
     parsed(page)
 
 
+def test_a_run_without_tasks_has_no_tables(make):
+    page = RunReport(make.run(state=RunState.PENDING, limit=None)).to_html()
+    assert "<table" not in page
+    parsed(page)
+
+
 def test_a_limit_far_away_is_left_to_the_bar(make):
     run = make.run(make.done("a", 0, 1), make.done("b", 1, 2), limit="5")
     assert 'class="limit"' not in RunReport(run).to_html()
