@@ -46,7 +46,7 @@ check: $(VENV)/.installed-test ## format, lint, types, layers
 	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.installed-test ## every claim with its figure, its peer and the ratio
-	$(BIN)/python benchmarks/harness.py
+	$(BIN)/python benchmarks/harness.py --write
 
 bench-quick: $(VENV)/.installed-test ## the same on smaller inputs
 	$(BIN)/python benchmarks/harness.py --quick

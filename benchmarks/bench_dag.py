@@ -26,6 +26,7 @@ Body = Callable[[Any], Awaitable[int]]
 Dag = Mapping[str, tuple[list[str], float]]
 """Task id -> dependencies and seconds."""
 
+NO_SUPERSTEP = "No superstep: nobody waits for a sibling"
 OVERHEAD = "No-op overhead without a checkpointer at most 1.5 of StateGraph's at 1,000 tasks"
 DURABLE = "With SQLite at most 0.25 of StateGraph's time on a chain of 1,000, bytes linear"
 LARGE = "10,000 tasks in one run within twice the cost a task at 1,000"
@@ -133,9 +134,13 @@ def durable(graph: Dag, mine: bool) -> tuple[float, int]:
         return asyncio.run(run(Path(folder))), sum(path.stat().st_size for path in Path(folder).iterdir())
 
 
-def on_sqlite(size: int) -> Iterator[Figure]:
-    (mine, my_bytes), (peers, their_bytes) = (durable(chain(size), who) for who in (True, False))
-    _, half_bytes = durable(chain(size // 2), mine=True)
+def on_sqlite(size: int, rounds: int) -> Iterator[Figure]:
+    (mine, my_bytes), (peers, their_bytes), (_, half_bytes) = best_of(
+        rounds,
+        lambda: durable(chain(size), mine=True),
+        lambda: durable(chain(size), mine=False),
+        lambda: durable(chain(size // 2), mine=True),
+    )
     claim = f"chain of {size:,} tasks on SQLite"
     yield Figure(
         claim=claim, ours=mine * 1000, unit="ms", peer=peers * 1000, against="StateGraph", bound=0.25,
@@ -176,9 +181,9 @@ def large(size: int, base: int) -> Iterator[Figure]:
 
 def measure(quick: bool) -> Iterator[Figure]:
     warnings.simplefilter("ignore")
-    yield compare("two chains of 10/100 ms tasks (550 ms critical path)", two_chains(), 0.6, 3)
+    yield compare("two chains of 10/100 ms tasks (550 ms critical path)", two_chains(), 0.6, 3, NO_SUPERSTEP)
     size, rounds = (200, 2) if quick else (1_000, 5)
     for name, shape in SHAPES.items():
         yield compare(f"no-op overhead, {name} of {size:,} tasks", shape(size), 1.5, rounds, OVERHEAD)
-    yield from on_sqlite(size)
+    yield from on_sqlite(size, 1 if quick else 3)
     yield from large(10 * size, size)

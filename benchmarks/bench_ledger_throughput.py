@@ -93,9 +93,10 @@ def measure(quick: bool) -> Iterator[Figure]:
         yield _rate("in memory", timed(lambda: pair(memory), seconds), bare, seconds)
         for processes in (1, 4, 16):
             durations = sqlite_pairs(folder, processes, seconds)
-            yield _rate(f"SQLite FULL, {processes} processes", durations, bare, seconds, REQUIRED.get(processes))
+            where = f"SQLite FULL, {processes} {'process' if processes == 1 else 'processes'}"
+            yield _rate(where, durations, bare, seconds, REQUIRED.get(processes))
             yield Figure(
-                claim=f"99th percentile of a pair, SQLite FULL, {processes} processes",
+                claim=f"99th percentile of a pair, {where}",
                 ours=_p99(durations),
                 unit="ms",
                 peer=_p99(bare),

@@ -117,7 +117,7 @@ def used_up(hold: int, holds: int, calls: int) -> Iterator[Figure]:
     limit = holds * hold
     bench = Bench(limit, "wait", script=lambda _: "word " * lengths.randrange(CAP // 2, CAP))
     served = len(asyncio.run(bench.run(calls)))
-    claim = f"{calls} waiting calls, a limit of {holds} worst cases, {served} served"
+    claim = f"{calls:,} waiting calls, a limit of {holds} worst cases, {served} served"
     unspent = (limit - bench.spent) / hold
     yield Figure(claim=f"{claim}: unspent", ours=unspent, unit="x hold", bound=1, must_hold=USED)
     share = 100 * bench.spent / limit

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 SHARED = FOLDER.parents[1] / "shared"
@@ -110,8 +111,8 @@ def beside_the_clone(path: str) -> Path | None:
     return None
 
 
-def best_of(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    """The least figure of each, measured in turns: the other rounds were disturbed."""
+def best_of(rounds: int, *measures: Callable[[], Any]) -> list[Any]:
+    """The least figure of each, or tuple of figures, measured in turns: the other rounds were disturbed."""
     turns = [[measure() for measure in measures] for _ in range(rounds)]
     return [min(column) for column in zip(*turns, strict=True)]
 

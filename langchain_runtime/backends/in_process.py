@@ -19,6 +19,7 @@ from langchain_runtime.adapters.account import Account, paying
 from langchain_runtime.backends.task_body import Occupancy, RunMemory, TaskBody, TaskRuntime
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import (
+    InvalidInputError,
     LangChainRuntimeError,
     LedgerUnavailableError,
     ReservationLostError,
@@ -212,7 +213,10 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
         return TaskOutcome(state=TaskState.FAILED, error=TaskError(code="task_cancelled", message=message), **facts)
     error = body.exception()
     if isinstance(error, GraphBubbleUp):
-        raise error
+        error = InvalidInputError(
+            f"task {order.task_id!r} called LangGraph's interrupt() or left for a parent graph, which tasks cannot do",
+            hint="ask in a node of a parent graph, between two runs",
+        )
     if error is not None:
         return TaskOutcome(state=TaskState.FAILED, error=task_error(error), **facts)
     result = body.result()

@@ -161,7 +161,7 @@ class BudgetExceededError(BudgetError, ModelError):
 
     Attributes:
         scope: The scope that refused.
-        limit: Its limit; None when its token limit refused.
+        limit: Its limit; None where it limits tokens only.
         spent: What it has spent.
         held: What is reserved for calls in flight.
         needed: The worst case of the refused call.

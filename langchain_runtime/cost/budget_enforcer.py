@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from langchain_runtime.contracts.budget import Budget, Decision, Hold, Reservation, Scope, Verdict
+from langchain_runtime.contracts.budget import Balance, Budget, Decision, Hold, Reservation, Scope, Verdict
 from langchain_runtime.contracts.errors import BudgetExceededError
 from langchain_runtime.contracts.events import BudgetRefused, LifecycleEvent
 from langchain_runtime.contracts.ledger import Ledger
@@ -210,9 +210,7 @@ def refusal(hold: Hold, decision: Decision) -> BudgetExceededError:
     account = decision.refused_by
     assert account is not None
     needed = Cost.from_nano(hold.nano, hold.currency)
-    fits_in_money = account.limit is None or (
-        account.spent + needed <= account.limit and not _waits_for_money(hold, account)
-    )
+    by_tokens = _fits_in_money(hold, account, decision.verdict)
     call = f"a call of {hold.model}" if hold.model else "a call"
     figures = f"spent {account.spent}, held {account.held}, limit {account.limit or 'none'}"
     if account.scope.token_limit is not None:
@@ -223,9 +221,11 @@ def refusal(hold: Hold, decision: Decision) -> BudgetExceededError:
     if decision.verdict is Verdict.WAIT:
         hint = 'calls in flight hold the rest: try again later, or use on_exceed="wait"'
     else:
-        hint = "raise the limit with a top-up, or lower max_output_tokens"
+        more = "give the budget more tokens" if by_tokens else "raise the limit with a top-up"
+        hint = f"{more}, or lower max_output_tokens"
+    amount = f"{hold.tokens} tokens" if by_tokens else needed
     return BudgetExceededError(
-        f"{call} needs up to {needed}, which does not fit budget {account.scope.name!r} ({figures})",
+        f"{call} needs up to {amount}, which does not fit budget {account.scope.name!r} ({figures})",
         scope=account.scope.name,
         limit=account.limit,
         spent=account.spent,
@@ -235,3 +235,9 @@ def refusal(hold: Hold, decision: Decision) -> BudgetExceededError:
         decision=decision,
         hint=hint,
     )
+
+
+def _fits_in_money(hold: Hold, account: Balance, verdict: Verdict) -> bool:
+    in_flight = account.held_nano if verdict is Verdict.WAIT else 0
+    limit = account.scope.limit_nano
+    return limit is None or account.spent_nano + in_flight + hold.nano <= limit

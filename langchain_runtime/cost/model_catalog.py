@@ -24,16 +24,20 @@ ROLES: Final = {
 
 PROVIDERS: Final = {
     "amazon_bedrock": "aws",
+    "anthropic-mantle": "aws",
     "anthropic_bedrock": "aws",
     "azure_ai": "azure",
     "azure_openai": "azure",
     "bedrock": "aws",
     "bedrock_converse": "aws",
+    "bedrock_mantle_anthropic": "aws",
+    "bedrock_mantle_openai": "aws",
     "google_anthropic_vertex": "google",
     "google_genai": "google",
     "google_vertexai": "google",
     "mistralai": "mistral",
     "moonshot": "moonshotai",
+    "openai-mantle": "aws",
     "xai": "x-ai",
 }
 """genai-prices' name of a provider by LangChain's, where they differ (``init_chat_model`` and ``ls_provider``)."""
@@ -44,9 +48,12 @@ _LIMITS: Final = {"context_window", "max_output_tokens", "reasoning"}
 LOCAL: Final = "extractive"
 _FREE = RateCard(input=0, output=0, cache_read=0, cache_write=0)
 
-# OpenAI's o-series and GPT-5 and later reason before they answer unless told otherwise, as models do that say so in
-# their name (providers' model pages, November 2026).
-_REASONS = re.compile(r"^(o\d|gpt-[5-9])|thinking|reason")
+# These reason before they answer unless told otherwise, as models do that say so in their name (providers' model pages,
+# November 2026). Claude does on demand only.
+_REASONS = re.compile(
+    r"^(?!.*non-reason)((.*[/.])?"
+    r"(o\d|gpt-[5-9](?!.*chat)|gpt-oss|gemini-(2\.5|[3-9])|grok-[34]|deepseek-r|magistral|qwq)|.*(thinking|reason))"
+)
 
 
 class ModelCatalog:
@@ -73,10 +80,10 @@ class ModelCatalog:
         today = datetime.now(tz=UTC).date()
         known = self._known.get(name) if today == self._day else None
         if known is None:
-            known = self._look_up(name)
+            known = self._look_up(name, today)
             with self._lock:
                 if today != self._day:  # list prices change from one day to the next
-                    self._day, self._known = today, {}
+                    self._known, self._day = {}, today  # in this order: nobody may read old prices under the new day
                 self._known[name] = known
         return known
 
@@ -106,13 +113,15 @@ class ModelCatalog:
 
         return sorted({LOCAL, *self._overlay.models, *all_names()})
 
-    def _look_up(self, model: str) -> ModelInfo:
-        overlaid = self._overlay.find(model)
+    def _look_up(self, model: str, today: date) -> ModelInfo:
+        provider, separator, name = model.partition(":")
+        listed_as = f"{PROVIDERS.get(provider, provider)}:{name}" if separator else model
+        overlaid = self._overlay.find(model, listed_as, name, today=today)
         if overlaid is not None and overlaid.rates is not None:
             return overlaid
-        if model.partition(":")[0] == LOCAL:
+        if provider == LOCAL:
             return ModelInfo(id=LOCAL, rates=_FREE, source="runs on this machine")
-        listed = self._listed(model)
+        listed = self._listed(listed_as)
         if overlaid is not None:
             given = overlaid.model_dump(exclude_unset=True, include=_LIMITS)
             return overlaid if listed is None else listed.model_copy(update=given)
@@ -124,7 +133,7 @@ class ModelCatalog:
         from langchain_runtime.cost.price_table import find_price  # noqa: PLC0415 - as above
 
         provider, separator, name = model.partition(":")
-        found = find_price(name, PROVIDERS.get(provider, provider)) if separator else find_price(model, None)
+        found = find_price(name, provider) if separator else find_price(model, None)
         if found is None:
             return None
         return found.model_copy(update={"reasoning": _REASONS.search(name or model) is not None})

@@ -5,6 +5,9 @@
     models:
       acme/m1: {input: "0.27", output: "1.10", cache_read: "0.07", from: 2026-01-01, max_output_tokens: 8192}
       openai:gpt-5-mini: {max_output_tokens: 4096}      # the price stays the catalogue's
+
+Names are ``provider:name`` as LangChain or the price list has the provider, or a bare name for every provider. An entry
+holds from the day of its ``from``; until then, the catalogue's price does.
 """
 
 from __future__ import annotations
@@ -83,9 +86,10 @@ class Overlay:
 
     models: Mapping[str, ModelInfo] = field(default_factory=dict)
 
-    def find(self, model: str) -> ModelInfo | None:
-        """The entry for ``provider:name``, or for the bare name."""
-        return self.models.get(model) or self.models.get(model.partition(":")[2])
+    def find(self, *names: str, today: date) -> ModelInfo | None:
+        """The entry under the first of ``names`` that has one in force ``today``."""
+        found = (self.models[name] for name in names if name in self.models)
+        return next((entry for entry in found if entry.dated is None or entry.dated <= today), None)
 
 
 def load_overlay(source: str | Path | Mapping[str, Any] | None) -> Overlay:

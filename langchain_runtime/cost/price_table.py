@@ -46,10 +46,10 @@ def find_price(name: str, provider: str | None) -> ModelInfo | None:
         name: As the provider calls the model; dated and aliased names match, too.
         provider: genai-prices' id of the provider; None to guess it from the name.
     """
-    try:
-        found_provider, model = get_snapshot().find_provider_model(name, None, provider, None)
-    except LookupError:
+    found = _find(name, provider)
+    if found is None:
         return None
+    found_provider, model = found
     now = datetime.now(tz=UTC)
     variants = {name: model.get_prices(now, when) for name, when in _service_tiers(model)}
     standard = _any_hour(model, now)
@@ -64,11 +64,26 @@ def find_price(name: str, provider: str | None) -> ModelInfo | None:
     )
 
 
-def all_names() -> Iterator[str]:
-    """Every model of the table as ``provider:name``."""
+def _find(name: str, provider: str | None) -> tuple[types.Provider, types.ModelInfo] | None:
+    try:
+        found = get_snapshot().find_provider_model(name, None, provider, None)
+    except LookupError:
+        # Some entries do not match their own id.
+        return next((entry for entry in _entries() if (entry[0].id, entry[1].id) == (provider, name)), None)
+    # The table also takes a provider whose name holds a known one ("my-openai-proxy"), but that is no price.
+    return found if provider in {None, found[0].id} else None
+
+
+def _entries() -> Iterator[tuple[types.Provider, types.ModelInfo]]:
     for provider in get_snapshot().providers:
         for model in provider.models:
-            yield f"{provider.id}:{model.id}"
+            yield provider, model
+
+
+def all_names() -> Iterator[str]:
+    """Every model of the table as ``provider:name``."""
+    for provider, model in _entries():
+        yield f"{provider.id}:{model.id}"
 
 
 def _any_hour(model: types.ModelInfo, now: datetime) -> types.ModelPrice:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from unicodedata import is_normalized, normalize
 
 from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall, ToolMessage
 from pydantic import BaseModel
@@ -22,8 +22,9 @@ from langchain_runtime.cost.provider_overheads import (
     PER_TOOL,
     overhead_of,
 )
+from langchain_runtime.cost.token_counts import TokenCounts
 
-_AGENTIC: Final = re.compile(r"compound|openrouter/auto|deep-research|search-preview|sonar", re.IGNORECASE)
+_AGENTIC: Final = re.compile(r"compound|openrouter/auto|deep-research|search-(preview|api)|sonar", re.IGNORECASE)
 """Models that search, run code or route on the provider's side and bill input that is not in the request (providers'
 model pages; recorded traffic: 5,003 billed tokens for a request of 59 bytes)."""
 
@@ -34,9 +35,6 @@ _SCHEMA_WORDS: Final = frozenset(
     {"additionalProperties", "properties", "required", "strict", "title", "function", "parameters", "name", "type"}
 )
 """Keys of a schema that its declaration does not repeat."""
-
-_CHUNK: Final = 40_000
-"""Characters encoded at once: tiktoken is quadratic in runs without white space."""
 
 _TEXT_KEYS: Final = {
     "input_text": "text",
@@ -72,6 +70,9 @@ _SENT_EXTRAS: Final = ("function_call", "reasoning", "reasoning_content", "refus
 """Keys of ``additional_kwargs`` that some LangChain integration sends back to its provider."""
 
 
+_counts: Final = TokenCounts()
+
+
 class TokenEstimator:
     """Counts input tokens of a request: messages, and whatever else it carries as JSON (tools, schemas).
 
@@ -100,27 +101,29 @@ class TokenEstimator:
         """
         parts = [part for message in messages for part in _expected_parts(message)]
         parts += [_declaration(tool) if _RENDERS_SCHEMAS.search(model or "gpt-") else _json(tool) for tool in tools]
-        name = encoding_name(model)
-        if load_encoding(name) is None:
+        encoding = load_encoding(encoding_name(model))
+        if encoding is None:
             size = sum(map(_bytes, parts))
             return max(1, size // self._bytes_per_token) if size else 0
         own = overhead_of(model)
         overhead = PER_REQUEST + own.always + PER_MESSAGE * len(messages)
         if tools:
             overhead += own.with_tools + PER_TOOL * len(tools)
-        return overhead + sum(_encoded_length(name, part) for part in parts)
+        return overhead + sum(_counts.count(encoding, part) for part in parts)
 
     def upper_bound(
         self, messages: Sequence[BaseMessage], *, model: str | None = None, tools: Sequence[Any] = ()
     ) -> int:
         """Never below what the provider bills as input tokens.
 
-        A byte-level tokeniser never makes more tokens than a text has UTF-8 bytes; what providers add is bounded by
+        A byte-level tokeniser never makes more tokens than a text has UTF-8 bytes once it is normalised (Claude's
+        published one applies NFKC, which can make a text eleven times as long); what providers add is bounded by
         constants. No tokeniser is loaded.
 
         Raises:
             EstimationError: A message holds an image, audio, a file, a block of unknown type or reasoning that only
-                the provider has, or the model reads more than it is sent.
+                the provider has; a tool is an object whose schema is not known here; or the model reads more than it
+                is sent.
         """
         if model is not None and _AGENTIC.search(model):
             raise EstimationError(
@@ -129,11 +132,11 @@ class TokenEstimator:
             )
         total = BOUND_PER_REQUEST
         for message in messages:
-            total += BOUND_PER_MESSAGE + sum(_bytes(part) for part in _bounded_parts(message))
+            total += BOUND_PER_MESSAGE + sum(_most_bytes(part) for part in _bounded_parts(message))
             total += _kept_reasoning(message)
         if tools:
             total += overhead_of(model).bound_with_tools
-            total += sum(BOUND_PER_MESSAGE + _bytes(_json(tool)) for tool in tools)
+            total += sum(BOUND_PER_MESSAGE + _most_bytes(_json(tool, _known)) for tool in tools)
         return total
 
 
@@ -185,14 +188,16 @@ def _bounded_parts(message: BaseMessage) -> Iterator[str]:
     for block in _blocks(message):
         yield from [block] if isinstance(block, str) else _bounded_block(block)
     yield message.name or ""
+    yield getattr(message, "role", "")  # ChatMessage
     extras = message.additional_kwargs
     if "audio" in extras:
         raise _unbounded("audio")
     yield from (_json(extras[key]) for key in _SENT_EXTRAS if key in extras)
     if isinstance(message, AIMessage):
         # Some integrations send the calls, some the content blocks that repeat them, some either: both are counted.
-        # Arguments may be sent as ASCII, six bytes for a character of three.
-        yield from (_call(call, ascii_only=True) for call in message.tool_calls)
+        # Arguments may be sent as ASCII, six bytes for a character of three, or be read as what they say.
+        for call in message.tool_calls:
+            yield max(_call(call, ascii_only=True), _call(call), key=_most_bytes)
         yield from (_call(call) for call in message.invalid_tool_calls)
         if not message.tool_calls and "tool_calls" in extras:
             yield _json(extras["tool_calls"])
@@ -265,21 +270,32 @@ def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _json(value: Any) -> str:
+def _most_bytes(text: str) -> int:
+    size = _bytes(text)
+    return size if is_normalized("NFKC", text) else max(size, _bytes(normalize("NFKC", text)))
+
+
+def _json(value: Any, plain: Callable[[Any], Any] | None = None) -> str:
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=plain or _plain)
+
+
+def _known(value: Any) -> Any:
+    """As ``_plain``, for what is no longer than it looks.
+
+    Raises:
+        EstimationError: ``value`` is a function, a tool or a class that the provider is sent the schema of.
+    """
+    schema = isinstance(value, type) and issubclass(value, BaseModel)
+    if not schema and (callable(value) or hasattr(value, "args_schema")):
+        raise EstimationError(
+            f"the schema of {value!r} is not known here", hint="give its JSON Schema, as bind_tools does"
+        )
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, type) and issubclass(value, BaseModel):
         return value.model_json_schema()
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else repr(value)
-
-
-@functools.lru_cache(maxsize=16_384)
-def _encoded_length(name: str, text: str) -> int:
-    encoding = load_encoding(name)
-    assert encoding is not None
-    chunks = (text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK))
-    return sum(len(encoding.encode_ordinary(chunk)) for chunk in chunks)

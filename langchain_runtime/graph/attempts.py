@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from langgraph.errors import GraphInterrupt
-
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.backends.in_process import task_error
 from langchain_runtime.contracts.errors import BudgetExceededError, LangChainRuntimeError
@@ -59,8 +57,6 @@ class Attempts:
         self._refusals = refusals
         self._log = log
         self._outcomes = outcomes
-        self.questions: list[GraphInterrupt] = []
-        """Interrupts that bodies raised: approvals that only a human can give."""
 
     async def make(self, task_id: str, attempt: int, *, used: Usage, others_in_flight: Callable[[], bool]) -> Report:
         """Make one attempt; never raises for what the body or the budget did."""
@@ -72,9 +68,6 @@ class Attempts:
             job = await self._dispatcher.prepare(task_id, attempt, self._outcomes, used)
             self._refusals.admitted(task_id)
             outcome = await self._run(job)
-        except GraphInterrupt as question:
-            self.questions.append(question)
-            return Deferred(task_id, time.monotonic(), ask=True), None
         except BudgetExceededError as error:
             remedy = self._refusals.judge(task_id, error, others_in_flight=others_in_flight())
             if remedy is not Remedy.NONE:

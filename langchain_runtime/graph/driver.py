@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from langgraph.errors import GraphInterrupt
-
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.contracts.events import TaskFinished, TaskReady, TaskRetried
 from langchain_runtime.contracts.ledger import Ledger
@@ -210,8 +208,6 @@ class Driver:
                 self._log.emit(TaskReady(run_id=self._run_id, task=task_id))
 
     async def _ask(self, waiting: Sequence[str]) -> None:
-        if self._attempts.questions:
-            raise GraphInterrupt(tuple(item for question in self._attempts.questions for item in question.args[0]))
         more = self._top_up(waiting)
         answer = ToppedUp(time.monotonic()) if more else Abort(time.monotonic(), "stopped")
         self._reports.put_nowait((answer, None))

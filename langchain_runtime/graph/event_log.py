@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from langchain_runtime.contracts.errors import LedgerUnavailableError
 from langchain_runtime.contracts.events import LifecycleEvent
 from langchain_runtime.contracts.ledger import Ledger
+
+_log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.2
 """How far the journal may lag: a live view still feels live, and a run of short tasks writes few transactions."""
@@ -59,5 +63,10 @@ class EventLog:
 
     async def _flush(self) -> None:
         batch, self._buffer = self._buffer, []
-        if batch:
+        if not batch:
+            return
+        try:
             await asyncio.shield(self._ledger.aappend_events(batch))
+        except LedgerUnavailableError as error:  # no reason to lose a run: its outcomes are not kept here
+            _log.warning("%d events of run %s are not in the journal yet: %s", len(batch), batch[0].run_id, error)
+            self._buffer = batch + self._buffer

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.types import Overwrite
@@ -14,7 +16,7 @@ from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.leases import lease_keeper
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.backends.in_process import RunContext
-from langchain_runtime.contracts.budget import Budget, Scope
+from langchain_runtime.contracts.budget import Budget, Reservation, Scope
 from langchain_runtime.contracts.errors import InvalidDAGError, RunCompletedError
 from langchain_runtime.contracts.events import RunEnded, RunStarted
 from langchain_runtime.contracts.identifiers import check_run_id
@@ -61,6 +63,11 @@ class Execution:
     services: Services
     drivers: dict[str, Driver] = field(default_factory=dict)
 
+    @cached_property
+    def models(self) -> dict[str, BaseChatModel]:
+        """The model of each prompt task; opened for the first run and kept."""
+        return open_models(self.spec, self.services)
+
     # --- prepare -----------------------------------------------------------------------------------------------------
 
     def prepare(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
@@ -78,9 +85,8 @@ class Execution:
     def _new_run(self, state: RunGraphState, config: RunnableConfig) -> str:
         self.spec.run_inputs(state.get("inputs") or {})
         run_id = check_run_id(config.get("configurable", {}).get(RUN_ID) or new_run_id())
-        models = [definition.model for definition in self.spec.tasks.values() if definition.model is not None]
-        self.services.check_prices(models, self._budgets(run_id, config))
-        open_models(self.spec, self.services)
+        self.services.check_prices(self.spec.models, self._budgets(run_id, config))
+        _ = self.models
         return run_id
 
     def _prepared(self, run_id: str, *, started: bool, config: RunnableConfig) -> dict[str, Any]:
@@ -114,7 +120,7 @@ class Execution:
             driver, outcomes = await self._new_driver(header, state, config, call_task, log)
             self.drivers[header.run_id] = driver
             ending = await driver.run()
-            usage = (await self._tracked(header.run_id)).total()
+            usage = _tracked(await ledger.areservations(header.run_id)).total()
             log.emit(RunEnded(run_id=header.run_id, state=ending.state, reason=ending.reason, usage=usage))
         finally:
             self.drivers.pop(header.run_id, None)
@@ -131,10 +137,9 @@ class Execution:
         for budget in budgets:
             await ledger.aopen_scope(Scope.of(budget))
         outcomes = await self._ended(run_id, state, config)
-        tracked = await self._tracked(run_id)
-        models = open_models(self.spec, self.services)
+        reservations = await ledger.areservations(run_id)
         backend = InProcessBackend(
-            task_bodies(self.spec, models),
+            task_bodies(self.spec, self.models),
             RunContext(
                 ledger=ledger,
                 memory=self.services.memory,
@@ -150,7 +155,7 @@ class Execution:
             run_id=run_id,
             inputs=inputs,
             budgets=budgets,
-            models=models,
+            models=self.models,
             log=log,
         )
         policy = self._policy(config)
@@ -181,10 +186,10 @@ class Execution:
             attempts=attempts,
             backend=backend,
             outcomes=outcomes,
-            used={task_id: tracked.total(task_id=task_id) for task_id in self.spec.tasks if task_id not in outcomes},
+            used=_used_so_far(reservations, outcomes),
             ledger=ledger,
             log=log,
-            top_up=TopUps(ledger, refusals, run_budget(run_id, policy)),
+            top_up=TopUps(ledger, refusals, budgets[0]),
         )
         log.emit(
             RunStarted(
@@ -210,12 +215,6 @@ class Execution:
             if outcome.state in kept and task_id in self.spec.tasks
         }
 
-    async def _tracked(self, run_id: str) -> UsageTracker:
-        tracker = UsageTracker()
-        for reservation in await self.services.ledger.areservations(run_id):
-            tracker.add(reservation)
-        return tracker
-
     def _policy(self, config: RunnableConfig) -> RunPolicy:
         wanted = config.get("configurable", {}).get(MAX_PARALLELISM)
         policy = self.spec.policy
@@ -225,14 +224,15 @@ class Execution:
 
     def _budgets(self, run_id: str, config: RunnableConfig) -> tuple[Budget, ...]:
         """Everything that every call of the run charges, each scope once: the run's own, the graph's, the caller's."""
-        found = [run_budget(run_id, self.spec.policy), *self.services.budgets]
+        currency = self.services.currency_of(self.spec.models)
+        found = [run_budget(run_id, self.spec.policy, currency), *self.services.budgets]
         found += config.get("configurable", {}).get(BUDGETS, ())
         account = current_account()
         while account is not None:
             if account.ledger is self.services.ledger:
                 found += account.budgets
             account = account.enclosing
-        return tuple({budget.scope: budget for budget in reversed(found)}.values())
+        return tuple({budget.scope: budget for budget in found[::-1]}.values())[::-1]
 
     def _check_same_graph(self, header: RunHeader) -> None:
         if header.spec_hash != self.spec.fingerprint:
@@ -240,6 +240,20 @@ class Execution:
                 f"run {header.run_id!r} was started with a different graph",
                 hint="resume it with the graph it was started with, or start a new run",
             )
+
+
+def _tracked(reservations: Sequence[Reservation]) -> UsageTracker:
+    tracker = UsageTracker()
+    for reservation in reservations:
+        tracker.add(reservation)
+    return tracker
+
+
+def _used_so_far(reservations: Sequence[Reservation], outcomes: Mapping[str, TaskOutcome]) -> dict[str, Usage]:
+    """What earlier executions spent on tasks that they did not finish."""
+    tracker = _tracked(reservations)
+    broken_off = {reservation.hold.task_id for reservation in reservations} - outcomes.keys()
+    return {task_id: tracker.total(task_id=task_id) for task_id in broken_off if task_id is not None}
 
 
 def _in_state(outcomes: Mapping[str, TaskOutcome], state: TaskState) -> list[str]:

@@ -121,9 +121,8 @@ def plan_run(spec: GraphSpec, services: Services, given: Mapping[str, JsonValue]
         InputError: The run would be refused.
     """
     inputs = spec.run_inputs(given)
-    budget = run_budget("plan", spec.policy)
-    models = [definition.model for definition in spec.tasks.values() if definition.model is not None]
-    services.check_prices(models, [budget, *services.budgets])
+    budget = run_budget("plan", spec.policy, services.currency_of(spec.models))
+    services.check_prices(spec.models, [budget, *services.budgets])
     sizes = _Sizes(spec, services, inputs)
     seconds = {task_id: _seconds(definition, sizes.of(task_id)) for task_id, definition in spec.tasks.items()}
     scheduler = Scheduler(spec.dag, expected_seconds=seconds)

@@ -54,6 +54,11 @@ class Services:
         except UnknownModelError:
             return None
 
+    def currency_of(self, models: Sequence[str]) -> str:
+        """The currency in which calls of these models are priced; USD where they differ or have no price."""
+        found = {info.currency for model in models if (info := self.info(model)) is not None}
+        return found.pop() if len(found) == 1 else "USD"
+
     def check_prices(self, models: Sequence[str], budgets: Sequence[Budget]) -> None:
         """Check that every model can be charged to every limited budget.
 
@@ -81,10 +86,11 @@ class Services:
                     )
 
 
-def run_budget(run_id: str, policy: RunPolicy) -> Budget:
-    """The budget of one run: its policy's limits under the scope ``run:<id>``."""
+def run_budget(run_id: str, policy: RunPolicy, currency: str) -> Budget:
+    """The budget of one run: its policy's limits under the scope ``run:<id>``; without a limit, in ``currency``."""
     return Budget(
         policy.budget_limit,
+        currency=currency if policy.budget_limit is None else policy.budget_limit.currency,
         scope=f"run:{run_id}",
         token_limit=policy.token_limit,
         on_exceed=policy.on_exceed,

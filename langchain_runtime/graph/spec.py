@@ -128,6 +128,11 @@ class GraphSpec:
             _check_variables(definition.spec, inputs)
         return inputs
 
+    @property
+    def models(self) -> list[str]:
+        """The models that prompts name."""
+        return [definition.model for definition in self.tasks.values() if definition.model is not None]
+
     @cached_property
     def topological_order(self) -> list[str]:
         """Task ids, dependencies first."""

@@ -1,4 +1,7 @@
-"""Whatever a call within its bounds turns out to be, its hold was large enough."""
+"""Prices are exact, and whatever a call within its bounds turns out to be, its hold was large enough."""
+
+from fractions import Fraction
+from math import ceil
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +16,11 @@ MAYBE = st.none() | RATES
 COUNTS = st.integers(0, 2_000_000)
 SERVICE_TIERS = ("flex", "priority")
 
-cards = st.builds(
+rate_cards = st.builds(
     RateCard,
     input=RATES,
     output=RATES,
+    cache_read=MAYBE,
     cache_write=MAYBE,
     cache_write_1h=MAYBE,
     audio_output=MAYBE,
@@ -24,12 +28,6 @@ cards = st.builds(
 )
 
 
-def with_cheap_reads(card):
-    """Nobody sells a cached token dearer than a fresh one."""
-    return card.map(lambda made: made.model_copy(update={"cache_read": made.input // 2}))
-
-
-rate_cards = with_cheap_reads(cards)
 tier_cards = st.dictionaries(st.sampled_from(SERVICE_TIERS), rate_cards)
 
 
@@ -88,32 +86,55 @@ def test_the_worst_case_covers_every_usage_within_its_bounds(info, tier, data):
             assert cost <= worst
 
 
-@given(
-    model=st.sampled_from(
-        [
-            "anthropic:claude-sonnet-4-5",
-            "bedrock:global.anthropic.claude-sonnet-4-20250514-v1:0",
-            "deepseek:deepseek-v4-flash",
-            "google_genai:gemini-2.5-pro",
-            "openai:gpt-5-mini",
-            "openai:gpt-5.4",
-            "openai:gpt-realtime",
-            "perplexity:sonar",
-        ]
-    ),
-    data=st.data(),
+LISTED = st.sampled_from(
+    [
+        "anthropic:claude-sonnet-4-5",
+        "bedrock:global.anthropic.claude-sonnet-4-20250514-v1:0",
+        "deepseek:deepseek-v4-flash",
+        "google_genai:gemini-2.5-pro",
+        "openai:gpt-5-mini",
+        "openai:gpt-5.4",
+        "openai:gpt-realtime",
+        "perplexity:sonar",
+    ]
 )
+
+
+def without_unpriced_audio(usage, info):
+    return usage if info.rates.audio_output is not None else usage.model_copy(update={"audio_output": 0})
+
+
+@given(model=LISTED, data=st.data())
 def test_the_worst_case_covers_every_usage_at_real_prices(model, data):
     most_input, most_output = data.draw(COUNTS), data.draw(COUNTS)
-    calculator = CostCalculator(default_catalog())
-    usage = data.draw(usages(most_input, most_output))
-    if calculator_has_no_audio(model):
-        usage = usage.model_copy(update={"audio_output": 0})
+    usage = without_unpriced_audio(data.draw(usages(most_input, most_output)), default_catalog().get(model))
+    calculator = CostCalculator()
     assert calculator.cost(usage, model) <= calculator.worst_case(most_input, most_output, model)
 
 
-def calculator_has_no_audio(model):
-    return default_catalog().get(model).rates.audio_output is None
+@given(model=LISTED, part=st.sampled_from(["input", "output"]), more=COUNTS, data=st.data())
+def test_more_tokens_never_cost_less_at_real_prices(model, part, more, data):
+    usage = without_unpriced_audio(
+        data.draw(usages(data.draw(COUNTS), data.draw(COUNTS))), default_catalog().get(model)
+    )
+    larger = usage.model_copy(update={part: getattr(usage, part) + more})
+    assert CostCalculator().cost(usage, model) <= CostCalculator().cost(larger, model)
+
+
+@given(info=models(), data=st.data())
+def test_a_price_is_the_exact_sum_rounded_up_once(info, data):
+    usage = data.draw(usages(data.draw(COUNTS), data.draw(COUNTS))).model_copy(update={"audio_output": 0})
+    card = [info.rates, *(tier.rates for tier in info.tiers if usage.input > tier.above_input_tokens)][-1]
+    rate = {name: value if value is not None else card.input for name, value in card}
+    an_hour = card.cache_write_1h if card.cache_write_1h is not None else rate["cache_write"]
+    exact = (
+        Fraction(usage.input - usage.cache_read - usage.cache_write, 10**6) * card.input
+        + Fraction(usage.cache_read, 10**6) * rate["cache_read"]
+        + Fraction(usage.cache_write - usage.cache_write_1h, 10**6) * rate["cache_write"]
+        + Fraction(usage.cache_write_1h, 10**6) * an_hour
+        + Fraction(usage.output, 10**6) * card.output
+    )
+    assert CostCalculator(OneModel(info)).cost(usage, "m").nano == ceil(exact + card.per_request)
 
 
 @given(info=models(), data=st.data())

@@ -16,6 +16,7 @@ from langchain_runtime.contracts.errors import (
     BudgetNotSetError,
     CurrencyMismatchError,
     InvalidInputError,
+    LedgerUnavailableError,
 )
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.protocols import BudgetEnforcer as BudgetEnforcerProtocol
@@ -238,7 +239,25 @@ def test_a_refusal_by_tokens_gives_the_tokens(desk):
     desk = desk(budget(None, token_limit=100))
     with pytest.raises(BudgetExceededError, match=r"needed 101, spent 0, held 0, limit 100") as caught:
         desk.admit("0", tokens=101)
+    assert "needs up to 101 tokens" in str(caught.value)
+    assert "more tokens" in caught.value.hint
     assert caught.value.limit is None
+
+
+@pytest.mark.parametrize(
+    ("usd", "tokens", "amount"),
+    [
+        pytest.param("0.5", 50, "50 tokens", id="tokens in flight"),
+        pytest.param("0.5", 101, "101 tokens", id="tokens spent"),
+        pytest.param("0.6", 10, "0.60 USD", id="money in flight"),
+        pytest.param("1.1", 101, "1.10 USD", id="both spent"),
+    ],
+)
+def test_a_refusal_names_what_is_short_where_both_are_limited(desk, usd, tokens, amount):
+    desk = desk(budget("1", token_limit=100))
+    desk.admit("0.5", tokens=60)
+    with pytest.raises(BudgetExceededError, match=f"needs up to {amount},"):
+        desk.admit(usd, tokens=tokens)
 
 
 @pytest.mark.parametrize("wish", ["interrupt", "downgrade"])
@@ -355,6 +374,40 @@ def test_a_call_that_becomes_hopeless_stops_waiting(desk):
     assert len(desk.naps) == 1
 
 
+def test_a_call_that_another_budget_refuses_meanwhile_stops_waiting(desk):
+    desk = desk(budget("1", "wait", scope="a"), budget("1", "raise", scope="z"))
+    first = desk.admit("0.9", scopes=("a",))
+
+    def spend_elsewhere():
+        desk.settle(first, "0.1")
+        desk.while_asleep = lambda: None
+        desk.enforcer.admit(desk.hold("0.9", scopes=("z",)), desk.budgets, shrink=never)
+
+    desk.while_asleep = spend_elsewhere
+    with pytest.raises(BudgetExceededError) as caught:
+        desk.admit("0.5")
+    assert (caught.value.scope, caught.value.decision.verdict) == ("z", Verdict.WAIT)
+    assert desk.actions == ["wait", "raise"]
+
+
+def test_a_call_waits_for_each_budget_by_that_budgets_own_patience(desk):
+    desk = desk(budget("1", "wait", scope="a", wait_timeout=9), budget("1", "wait", scope="z", wait_timeout=1))
+    first = desk.admit("0.9", scopes=("a",))
+
+    def block_the_other():
+        if desk.now >= 5:
+            desk.while_asleep = lambda: None
+            desk.settle(first, "0.1")
+            desk.enforcer.admit(desk.hold("0.9", scopes=("z",)), desk.budgets, shrink=never)
+
+    desk.while_asleep = block_the_other
+    with pytest.raises(BudgetExceededError) as caught:
+        desk.admit("0.5")
+    assert caught.value.scope == "z"
+    assert desk.now == pytest.approx(6, abs=0.2)
+    assert [(event.scope, event.action) for event in desk.events] == [("a", "wait"), ("z", "wait"), ("z", "raise")]
+
+
 # --- warning -----------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +455,46 @@ def test_a_warned_call_keeps_its_place_and_its_sent_mark(desk):
     reservation = desk.admit("2", sent=True, task_id="t")
     assert (reservation.state, reservation.hold.task_id) == (ReservationState.SENT, "t")
     assert [r.state for r in desk.ledger.reservations("r")].count(ReservationState.SENT) == 1
+
+
+def test_a_warned_call_keeps_its_id_so_that_nobody_holds_for_it_twice(desk):
+    desk = desk(budget("1", "warn", scope="a"), budget("9", scope="z"))
+    hold = desk.hold("2")
+    assert desk.admit(hold).hold.id == hold.id
+    with pytest.raises(InvalidInputError, match="is held for another call"):
+        desk.admit(hold)
+    assert (desk.balance("a").held, desk.balance("z").held) == (Cost.usd("2"), Cost.usd("2"))
+
+
+class FailingLedger(InMemoryLedger):
+    """Cannot be reached at one step of a warned call."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def reserve(self, hold):
+        if self.step == "record" and hold.unchecked:
+            raise LedgerUnavailableError("gone")
+        return super().reserve(hold)
+
+    def release(self, reservation_id):
+        if self.step == "give back":
+            self.step = None
+            raise LedgerUnavailableError("gone")
+        super().release(reservation_id)
+
+
+@pytest.mark.parametrize("step", ["record", "give back"])
+def test_a_warned_call_that_is_cut_off_leaves_nothing_that_anybody_renews(desk, step):
+    desk = desk(budget("1", "warn", scope="a"), budget("9", scope="z"))
+    desk.ledger = FailingLedger(step)
+    desk.enforcer = BudgetEnforcer(desk.ledger)
+    desk.enforcer.open(desk.budgets)
+    with pytest.raises(LedgerUnavailableError):
+        desk.admit("2")
+    assert desk.ledger.renew("test", 60) == 0
+    assert desk.balance("a").held_nano == 0
 
 
 async def test_the_async_enforcer_really_sleeps_between_tries():

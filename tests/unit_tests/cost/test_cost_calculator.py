@@ -167,6 +167,11 @@ def test_the_worst_case_writes_everything_to_the_longest_cache():
     assert CALCULATOR.worst_case(10, 3, "full").nano == 10 * 2_000 + 3 * 50_000
 
 
+def test_the_worst_case_reads_everything_from_the_cache_where_that_is_dearer():
+    calculator = CostCalculator(ModelCatalog({"models": {"m": {**CARD, "cache_read": "1.5"}}}))
+    assert calculator.worst_case(10, 0, "m").nano == 10 * 1_500
+
+
 def test_the_worst_case_without_cache_prices_is_plain_input():
     assert CALCULATOR.worst_case(10, 3, "card").nano == 10 * 1_000 + 3 * 10_000
 

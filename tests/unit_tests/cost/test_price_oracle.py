@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import genai_prices
 
-from langchain_runtime.contracts.errors import UnknownModelError, UnpricedModelError
+from langchain_runtime.contracts.errors import UnpricedModelError
 from langchain_runtime.contracts.usage import TokenUsage
 from langchain_runtime.cost import CostCalculator
 
@@ -29,8 +29,14 @@ UNITS = {
 EQUAL = "equal"
 REPRICED = "equal by today's list"
 IMAGES = "images written: at least as dear, since usage does not tell them apart"
-UNKNOWN = "not in today's list"
 UNPRICED = "a unit without a price: fails closed"
+NOT_EQUAL = {
+    "cerebras:qwen-3-coder-480b": UNPRICED,  # the list has no price for it
+    "google:gemini-2.5-flash-image": IMAGES,
+    "google:gemini-3-pro-image-preview": IMAGES,
+    "openai:gpt-4o-audio-preview-2024-12-17": UNPRICED,  # the list has no price for its audio
+    "openai:text-embedding-3-small": UNPRICED,  # writes nothing, so nothing has a price for it
+}
 SEARCHES = ("web_searches",)
 """Units of hosted tools: a call with one is refused under a budget (adapters.providers.hidden_input)."""
 
@@ -60,12 +66,10 @@ def today(row, provider):
 
 def explanation(row, calculator):
     """Why our price is what it is; None when nothing explains it."""
-    provider = row["provider"].partition("_")[0]
+    provider = row["provider"]
     usage = TokenUsage(**{ours: int(row["usage"].get(theirs) or 0) for ours, theirs in UNITS.items()})
     try:
         ours = calculator.cost(usage, f"{provider}:{row['model']}").nano
-    except UnknownModelError:
-        return UNKNOWN
     except UnpricedModelError:
         return UNPRICED
     if 0 <= ours - nano(row["input_price"]) - nano(row["output_price"]) < 1:
@@ -77,12 +81,13 @@ def explanation(row, calculator):
 
 
 def test_every_price_equals_the_oracles_or_has_an_explanation(shared_data):
-    calculator = CostCalculator()
-    tally = Counter()
+    calculator, tally, other = CostCalculator(), Counter(), {}
     for row in rows(shared_data):
         reason = explanation(row, calculator)
         assert reason is not None, row
         tally[reason] += 1
+        if reason not in {EQUAL, REPRICED}:
+            other[f"{row['provider']}:{row['model']}"] = reason
+    print("\n".join(f"{count:4} {reason}" for reason, count in tally.most_common()))
     assert tally.total() == 649
-    assert tally[EQUAL] + tally[REPRICED] >= 635, tally
-    assert tally[UNKNOWN] + tally[UNPRICED] + tally[IMAGES] <= 14, tally
+    assert other == NOT_EQUAL

@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -32,6 +32,26 @@ def test_an_entry_by_its_bare_name_holds_for_every_provider():
     catalog = ModelCatalog({"models": {"gpt-5-mini": ACME}})
     assert catalog.get("openai:gpt-5-mini").rates == catalog.get("azure_openai:gpt-5-mini").rates
     assert catalog.get("openai:gpt-5-mini").rates.input == 270_000_000
+
+
+def test_an_entry_by_the_lists_name_of_a_provider_holds_for_langchains_name_too():
+    catalog = ModelCatalog({"models": {"google:gemini-2.5-flash": ACME}})
+    assert catalog.get("google_genai:gemini-2.5-flash").rates.input == 270_000_000
+
+
+def test_an_entry_by_langchains_name_of_a_provider_comes_first():
+    both = {"google:gemini-2.5-flash": {"input": "1", "output": "1"}, "google_genai:gemini-2.5-flash": ACME}
+    assert ModelCatalog({"models": both}).get("google_genai:gemini-2.5-flash").rates.input == 270_000_000
+
+
+def test_an_entry_holds_from_its_first_day():
+    def rate(first_day):
+        entry = {**ACME, "from": first_day}
+        return ModelCatalog({"models": {"openai:gpt-5-mini": entry}}).get("openai:gpt-5-mini").rates.input
+
+    listed = ModelCatalog().get("openai:gpt-5-mini").rates.input
+    assert (rate(date(2026, 1, 1)), rate(datetime.now(tz=UTC).date())) == (270_000_000, 270_000_000)
+    assert rate(date(2999, 1, 1)) == listed != 270_000_000
 
 
 def test_an_entry_without_a_price_leaves_the_price_and_its_source_alone():

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from genai_prices import types
-from genai_prices.data_snapshot import DataSnapshot, set_custom_snapshot
+from genai_prices.data_snapshot import DataSnapshot, get_snapshot, set_custom_snapshot
 
 from langchain_runtime.cost.price_table import all_names, find_price
 
@@ -42,6 +42,12 @@ def test_a_table_lists_its_models(listed):
     assert list(all_names()) == ["acme:m"]
     assert find_price("n", "acme") is None
     assert find_price("m", "nobody") is None
+
+
+def test_an_entry_that_does_not_match_its_own_id_is_found_by_it(listed):
+    assert listed(price(**BASE)).id == "acme:m"
+    get_snapshot().providers[0].models[0].match = types.ClauseEquals(equals="another name")
+    assert find_price("m", "acme").id == "acme:m"
 
 
 def test_a_price_that_has_not_begun_is_better_than_none(listed):

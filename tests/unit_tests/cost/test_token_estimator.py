@@ -1,8 +1,9 @@
 """Rows G of the reference: G1 is the type checker's; G10 is decided (a ratio of 0 is refused instead of replaced)."""
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from langchain_runtime.contracts.errors import EstimationError, InvalidInputError
 from langchain_runtime.contracts.protocols import TokenEstimator as TokenEstimatorProtocol
@@ -132,6 +133,22 @@ def test_something_that_json_does_not_know_counts_by_its_repr():
     assert bound(tools=[{"value": 1j}]) == bound(tools=[{"value": "1j"}])
 
 
+class Reply(TypedDict):
+    text: str
+
+
+class Tool(BaseModel):
+    args_schema: str
+
+
+@pytest.mark.parametrize("tool", [print, Reply, Tool(args_schema="x")], ids=["function", "class", "tool"])
+def test_a_tool_whose_schema_is_not_known_here_has_no_bound(tool):
+    for tools in ([tool], [{"name": "response_format", "value": tool}]):
+        with pytest.raises(EstimationError, match="schema of"):
+            bound(tools=tools)
+        assert expected(tools=tools) > 0
+
+
 def test_a_provider_that_prompts_its_models_for_tools_counts_that():
     extra = {
         model: expected(HumanMessage("x"), model=model, tools=[TOOL]) - expected(HumanMessage("x"), model=model)
@@ -165,6 +182,8 @@ def test_a_text_is_encoded_once(monkeypatch):
     encoding = token_estimator.load_encoding("o200k_base")
 
     class Spy:
+        name = "spy"
+
         def encode_ordinary(self, text):
             encoded.append(text)
             return encoding.encode_ordinary(text)
@@ -213,12 +232,34 @@ def test_every_byte_of_a_text_is_bounded(text):
         HumanMessage([{"type": "tool_result", "content": ["s" * 8_000]}]),
         HumanMessage(["s" * 8_000]),
         HumanMessage("", name="s" * 8_000),
+        ChatMessage("", role="s" * 8_000),
         SystemMessage([{"type": "text", "text": "s" * 8_000, "cache_control": {"type": "ephemeral"}}]),
     ],
     ids=lambda message: f"{message.type}-{next(iter(message.additional_kwargs), '')}-{str(message.content)[:30]}",
 )
 def test_whatever_a_message_sends_is_bounded(message):
     assert bound(message) - bound(HumanMessage("")) >= 8_000
+
+
+LIGATURE = "\ufdfa"
+"""Three bytes, and thirty-three once NFKC has spelled it out."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HumanMessage(LIGATURE * 100),
+        HumanMessage([{"type": "text", "text": LIGATURE * 100}]),
+        AIMessage("", tool_calls=[calling(text=LIGATURE * 100)]),
+    ],
+    ids=["text", "block", "arguments"],
+)
+def test_a_text_is_bounded_as_a_tokeniser_may_spell_it_out(message):
+    assert bound(message) >= 33 * 100
+
+
+def test_schemas_are_bounded_as_a_tokeniser_may_spell_them_out():
+    assert bound(tools=[{"description": LIGATURE * 100}]) >= 33 * 100
 
 
 def test_arguments_are_bounded_as_ascii_since_some_integrations_send_them_so():
@@ -264,7 +305,9 @@ def test_reasoning_that_only_the_provider_has_is_bounded_by_the_reply_that_held_
     assert bound(AIMessage([kept], usage_metadata=usage)) >= 5_000
 
 
-@pytest.mark.parametrize("model", ["groq:compound-beta", "openai:gpt-4o-search-preview", "perplexity:sonar-pro"])
+@pytest.mark.parametrize(
+    "model", ["groq:compound-beta", "openai:gpt-4o-search-preview", "openai:gpt-5-search-api", "perplexity:sonar-pro"]
+)
 def test_a_model_that_reads_more_than_it_is_sent_is_refused(model):
     with pytest.raises(EstimationError, match="provider's side"):
         bound(HumanMessage("hello"), model=model)
