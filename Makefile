@@ -64,6 +64,6 @@ $(VENV)/.installed-%: pyproject.toml
 	else \
 	    $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)' && \
 	    { test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
+	    $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
 	fi
 	@touch $@

@@ -2,7 +2,8 @@
 
 Peers, computed in the same run by the data's own tool: the best of four list schedules (critical path first with two
 tie-breaks, hops, first come first served), supersteps (a barrier after each level, as a StateGraph runs), and the
-optimum where one is known. Figures are means of our makespan / the peer's, graph by graph.
+optimum where one is known. Figures are means of our makespan / the peer's, graph by graph. Sleeping tasks run
+in several rounds, of which the fastest counts: the machine may have been busy in the others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from statistics import fmean
 from types import ModuleType
 from typing import Any
 
-from harness import Figure, beside_the_clone, load
+from harness import Figure, beside_the_clone, best_of, load
 
 from langchain_runtime import RunGraph
 from langchain_runtime.contracts.run import DAG, RunPolicy, Task
@@ -95,7 +96,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     }
     for name, graphs in sets.items():
         yield from of_a_set(f"{name} ({len(graphs)} graphs)", dagbench, graphs, (4, 8) if quick else (2, 4, 8, 16))
-    yield from really([graphs[len(graphs) // 2] for graphs in sets.values()])
+    yield from really([graphs[len(graphs) // 2] for graphs in sets.values()], 1 if quick else 3)
 
 
 def of_a_set(
@@ -131,9 +132,9 @@ def of_a_set(
         yield Figure(claim=what, ours=fmean(everywhere[key]), unit="x", peer=1, against=peer)
 
 
-def really(graphs: list[tuple[Graph, DAG]]) -> Iterator[Figure]:
+def really(graphs: list[tuple[Graph, DAG]], rounds: int) -> Iterator[Figure]:
     for graph, dag in graphs:
-        real, virtual, planned = in_real_time(graph, dag)
+        ((real, virtual, planned),) = best_of(rounds, lambda graph=graph, dag=dag: in_real_time(graph, dag))
         claim = f"{graph['id']}: {len(graph['dur'])} sleeping tasks on {REAL_SLOTS} slots"
         yield Figure(claim=claim, ours=real, unit="s", peer=virtual, against="virtual time", bound=1.05, must_hold=REAL)
         yield Figure(

@@ -67,9 +67,9 @@ border:1px solid currentColor;vertical-align:2px;white-space:nowrap;font-weight:
 .lcr-report table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums;margin:0}
 .lcr-report th,.lcr-report td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--line);
 vertical-align:top;background:none;color:inherit}
-.lcr-report td{overflow-wrap:anywhere}
+.lcr-report td{overflow-wrap:anywhere;min-width:10ch}
 .lcr-report th{font-weight:500;color:var(--dim);white-space:nowrap}
-.lcr-report td.n,.lcr-report th.n{text-align:right;white-space:pre;overflow-wrap:normal}
+.lcr-report td.n,.lcr-report th.n{text-align:right;white-space:pre;overflow-wrap:normal;min-width:0}
 .lcr-report td:first-child{min-width:110px}
 .lcr-report td .crit{font-weight:700}
 .lcr-report td .one-state{white-space:nowrap}

@@ -492,8 +492,9 @@ def test_a_warned_call_that_is_cut_off_leaves_nothing_that_anybody_renews(desk, 
     desk.enforcer = BudgetEnforcer(desk.ledger)
     desk.enforcer.open(desk.budgets)
     with pytest.raises(LedgerUnavailableError):
-        desk.admit("2")
+        desk.admit("2", sent=True)
     assert desk.ledger.renew("test", 60) == 0
+    assert ReservationState.SENT not in {reservation.state for reservation in desk.ledger.reservations("r")}
     assert desk.balance("a").held_nano == 0
 
 

@@ -34,7 +34,7 @@ def test_it_is_a_cost_calculator():
     ("model", "tokens", "amount"),
     [
         pytest.param("claude-3-haiku-20240307", 0, "0", id="H1"),
-        pytest.param("claude-3-haiku-20240307", MILLION, "0.75", id="H2"),
+        pytest.param("claude-3-haiku-20240307", MILLION, "0.75", id="H2-H11"),
         pytest.param("claude-sonnet-4-5-20250929", 200_000, "1.80", id="H3"),
         pytest.param("claude-opus-4-5-20251101", MILLION, "15", id="H4-fixed"),
         pytest.param("claude-3-haiku-20240307", 100_000, "0.075", id="H5"),
@@ -111,6 +111,7 @@ def test_a_call_is_rounded_up_once():
     cost = CostCalculator(catalog).cost(TokenUsage(input=1, output=1), "m")
     assert cost.nano == 1  # 0.2 nano units; each part rounded up by itself would make 2
     assert CostCalculator(catalog).cost(TokenUsage(), "m").nano == 0
+    assert CostCalculator(catalog).worst_case(1, 1, "m").nano == 1
 
 
 def test_a_call_may_have_a_fee_of_its_own():

@@ -1,4 +1,7 @@
-"""Rows I of the reference, by today's price list: I5, I8 and I10 speak of a fixed list, which genai-prices replaces."""
+"""Rows I of the reference, by today's price list: I5, I8 and I10 speak of a fixed list, which genai-prices replaces.
+
+I9, the mean of both rates, is the defect of H12.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
@@ -44,7 +47,7 @@ def test_each_role_is_played_by_a_model_I3(role, part):
     assert catalog.get(role) == catalog.by_role(role)
 
 
-def test_an_unknown_role_is_refused_with_the_known_ones_I4():
+def test_an_unknown_role_is_refused_with_the_known_ones_I4_H9():
     with pytest.raises(UnknownModelError, match="tiny") as caught:
         ModelCatalog().by_role("tiny")
     assert caught.value.hint == "roles: balanced, fast, flagship"
@@ -197,6 +200,16 @@ def test_images_written_are_charged_at_their_own_rate_since_usage_does_not_tell_
 def test_a_resold_claude_has_the_one_hour_cache_price_that_its_entry_leaves_out():
     rates = ModelCatalog().get("bedrock:global.anthropic.claude-sonnet-4-20250514-v1:0").rates
     assert rates.cache_write_1h == 2 * rates.input
+
+
+def test_a_model_is_looked_up_once_a_day(at):
+    catalog = ModelCatalog()
+    at("2026-11-20T00:00")
+    first = catalog.get("openai:gpt-5-mini")
+    at("2026-11-20T23:59")
+    assert catalog.get("openai:gpt-5-mini") is first
+    at("2026-11-21T00:00")
+    assert catalog.get("openai:gpt-5-mini") is not first
 
 
 def test_many_threads_get_the_same_models():
