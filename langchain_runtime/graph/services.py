@@ -79,11 +79,15 @@ class Services:
             for budget in limited:
                 if budget.currency != info.currency:
                     raise CurrencyMismatchError(
-                        f"budget {budget.scope!r} is in {budget.currency}, the price of {model!r} in {info.currency}",
+                        f"{_name(budget)} is in {budget.currency}, the price of {model!r} in {info.currency}",
                         expected=budget.currency,
                         actual=info.currency,
                         hint=f"give the budget in {info.currency}, or a price in {budget.currency} in an overlay",
                     )
+
+
+def _name(budget: Budget) -> str:
+    return "the run's budget" if budget.scope.startswith("run:") else f"budget {budget.scope!r}"
 
 
 def run_budget(run_id: str, policy: RunPolicy, currency: str) -> Budget:
