@@ -150,11 +150,17 @@ def test_the_model_of_a_resumed_run_can_be_changed(tmp_path, loopback):
     assert (row["state"], row["model"]) == ("completed", "extractive")
 
 
+# A shell's background jobs start with Ctrl-C ignored, and so would everything that a test run among them starts.
+_HEARS_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(tmp_path, loopback):
     with loopback.serving(tmp_path / "provider.jsonl", latency=0.2) as provider:
         environment = os.environ | {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "x"}
         with subprocess.Popen(
-            [LCR, "run", WEEKLY, "--model", "openai:gpt-4o-mini"],
+            [sys.executable, "-c", _HEARS_CTRL_C, LCR, "run", WEEKLY, "--model", "openai:gpt-4o-mini"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
