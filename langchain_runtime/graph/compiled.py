@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -118,6 +118,35 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         if driver is not None:
             driver.abort(reason)
         return driver is not None
+
+    def as_node(
+        self, *, inputs: Callable[[Any], Mapping[str, Any]], output: str | Mapping[str, str]
+    ) -> RunnableLambda[Any, dict[str, Any]]:
+        """A node for a graph with a state of its own: takes the run's inputs from it and writes outputs of tasks to it.
+
+        Args:
+            inputs: Makes the run's inputs from the state.
+            output: Id of the task whose output goes to the state's key of the same name; or state key -> task id.
+
+        Raises:
+            InvalidInputError: There is no such task.
+        """
+        keys = {output: output} if isinstance(output, str) else dict(output)
+        for task_id in keys.values():
+            if task_id not in self._execution.spec.tasks:
+                raise InvalidInputError(f"there is no task {task_id!r} to take an output from")
+
+        def update(finished: Mapping[str, Any]) -> dict[str, Any]:
+            outcomes = outcomes_of(finished)
+            return {key: outcomes[task_id].output for key, task_id in keys.items() if task_id in outcomes}
+
+        def run(state: Any, config: RunnableConfig) -> dict[str, Any]:
+            return update(CompiledStateGraph.invoke(self, {"inputs": dict(inputs(state))}, config))
+
+        async def arun(state: Any, config: RunnableConfig) -> dict[str, Any]:
+            return update(await CompiledStateGraph.ainvoke(self, {"inputs": dict(inputs(state))}, config))
+
+        return RunnableLambda(run, arun, name=self.get_name())
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableLambda
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 
 from langchain_runtime.contracts.context import ContextPolicy
-from langchain_runtime.contracts.errors import RunFailedError
+from langchain_runtime.contracts.errors import InvalidInputError, RunFailedError
 from langchain_runtime.contracts.events import parse_event
 from langchain_runtime.contracts.run import RunPolicy, RunState, TaskResult, TaskState
 from langchain_runtime.contracts.task_spec import Condition
@@ -232,6 +233,29 @@ async def test_the_graph_is_a_node_of_a_parent_graph():
     parent = builder.compile()
     assert parent.invoke({"inputs": {}})["seen"] == "ok:B"
     assert (await parent.ainvoke({"inputs": {}}, {"max_concurrency": 1}))["seen"] == "ok:B"
+
+
+async def test_the_graph_fits_a_parent_with_a_state_of_its_own():
+    class Parent(TypedDict, total=False):
+        topic: str
+        title: str
+        B: str
+
+    dag = (
+        RunGraph().add_task("A", lambda inputs: inputs["x"]).add_task("B", lambda inputs: inputs["A"] + "!", deps=["A"])
+    )
+    compiled = dag.compile()
+    for output, expected in (("B", {"B": "tea!"}), ({"title": "A"}, {"title": "tea"})):
+        builder = StateGraph(Parent)
+        builder.add_node("dag", compiled.as_node(inputs=lambda state: {"x": state["topic"]}, output=output))
+        builder.add_edge(START, "dag")
+        builder.add_edge("dag", END)
+        parent = builder.compile(checkpointer=InMemorySaver())
+        config = {"configurable": {"thread_id": "t"}}
+        assert parent.invoke({"topic": "tea"}, config) == {"topic": "tea", **expected}
+        assert await parent.ainvoke({"topic": "tea"}, config) == {"topic": "tea", **expected}
+    with pytest.raises(InvalidInputError, match="'nope'"):
+        compiled.as_node(inputs=dict, output="nope")
 
 
 def test_batch_runs_each_input_as_a_run_of_its_own():
