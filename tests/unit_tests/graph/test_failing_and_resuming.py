@@ -158,11 +158,12 @@ async def test_a_slot_stays_taken_while_a_body_that_was_let_go_still_runs_Z6():
         running[0] -= 1
 
     graph = RunGraph(RunPolicy(max_parallelism=1)).add_task("a", body, timeout_ms=20).add_task("b", body, timeout_ms=20)
-    attempt = asyncio.create_task(graph.compile(raise_on_failure=False).ainvoke({"inputs": {}}))
-    await asyncio.sleep(0.2)
-    assert running == [1]
-    release.set()
-    await attempt
+    compiled = graph.compile(raise_on_failure=False)
+    async for event in compiled.astream({"inputs": {}}, stream_mode="custom"):
+        if event["kind"] == "task_finished" and event["task"] == "a":
+            await asyncio.sleep(0.05)  # time for a driver that is wrong to start b
+            assert running == [1]
+            release.set()
     assert peak == [1]
 
 
@@ -174,7 +175,7 @@ async def test_a_deadline_aborts_the_run_and_resuming_goes_on_Z4_Z5():
         return "late"
 
     graph = (
-        RunGraph(RunPolicy(timeout_ms=150)).add_task("quick", lambda inputs: 1).add_task("slow", waits, deps=["quick"])
+        RunGraph(RunPolicy(timeout_ms=1_000)).add_task("quick", lambda inputs: 1).add_task("slow", waits, deps=["quick"])
     ).compile(checkpointer=InMemorySaver())
     with pytest.raises(RunAbortedError) as caught:
         await graph.ainvoke({"inputs": {}}, CONFIG)
