@@ -23,7 +23,10 @@ from langchain_runtime.contracts.errors import (
     LangChainRuntimeError,
     LedgerUnavailableError,
     ReservationLostError,
+    TaskCancelledError,
+    TaskExecutionError,
     TaskFailedError,
+    TaskTimeoutError,
 )
 from langchain_runtime.contracts.events import CallSettled, LifecycleEvent
 from langchain_runtime.contracts.job import TaskJob
@@ -81,11 +84,11 @@ class _Attempt:
     """A body that runs now."""
 
     task: asyncio.Task[TaskResult]
-    stop_code: str | None = field(default=None)
+    stopped_by: TaskExecutionError | None = field(default=None)
 
-    def stop(self, code: str) -> None:
-        if self.stop_code is None:
-            self.stop_code = code
+    def stop(self, reason: TaskExecutionError) -> None:
+        if self.stopped_by is None:
+            self.stopped_by = reason
             self.task.cancel()
 
 
@@ -111,7 +114,7 @@ class InProcessBackend:
         """Stop a running body; its ``run`` then returns a failed outcome. False if none runs."""
         attempt = self._running.get(task_id)
         if attempt is not None:
-            attempt.stop("task_cancelled")
+            attempt.stop(cancelled(task_id))
         return attempt is not None
 
     async def run(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +144,7 @@ class InProcessBackend:
             body = asyncio.ensure_future(self._body(order, occupancy))
         attempt = self._running[order.task_id] = _Attempt(body)
         try:
-            await self._wait(attempt, order.timeout_ms)
+            await self._wait(attempt, order)
         except asyncio.CancelledError:
             body.cancel()
             raise
@@ -153,12 +156,13 @@ class InProcessBackend:
                 body.add_done_callback(lambda ended: self._zombie_ended(ended, order.task_id))
         return attempt
 
-    async def _wait(self, attempt: _Attempt, timeout_ms: int | None) -> None:
-        timeout = None if timeout_ms is None else timeout_ms / 1000
-        await asyncio.wait({attempt.task}, timeout=timeout)
-        if not attempt.task.done():
-            attempt.stop("task_timeout")
-        if attempt.stop_code is not None and not attempt.task.done():
+    async def _wait(self, attempt: _Attempt, order: TaskJob) -> None:
+        timeout_ms = order.timeout_ms
+        await asyncio.wait({attempt.task}, timeout=None if timeout_ms is None else timeout_ms / 1000)
+        if not attempt.task.done() and timeout_ms is not None:
+            message = f"task {order.task_id!r} did not end within {timeout_ms} ms"
+            attempt.stop(TaskTimeoutError(message, task_id=order.task_id, timeout_ms=timeout_ms))
+        if attempt.stopped_by is not None and not attempt.task.done():
             await asyncio.wait({attempt.task}, timeout=_GRACE_SECONDS)
 
     async def _body(self, order: TaskJob, occupancy: Occupancy) -> TaskResult:
@@ -205,12 +209,12 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
         "started_at": started,
         "ended_at": now(),
     }
-    if attempt.stop_code is not None:
-        return TaskOutcome(state=TaskState.FAILED, error=_stopped(order, attempt.stop_code), **facts)
     body = attempt.task
+    if attempt.stopped_by is not None:
+        return TaskOutcome(state=TaskState.FAILED, error=task_error(attempt.stopped_by), **facts)
     if body.cancelled():
-        message = f"the body of task {order.task_id!r} cancelled itself"
-        return TaskOutcome(state=TaskState.FAILED, error=TaskError(code="task_cancelled", message=message), **facts)
+        itself = cancelled(order.task_id, "by its own body")
+        return TaskOutcome(state=TaskState.FAILED, error=task_error(itself), **facts)
     error = body.exception()
     if isinstance(error, GraphBubbleUp):
         error = InvalidInputError(
@@ -229,17 +233,16 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
     )
 
 
-def _stopped(order: TaskJob, code: str) -> TaskError:
-    if code == "task_timeout":
-        return TaskError(code=code, message=f"task {order.task_id!r} did not end within {order.timeout_ms} ms")
-    return TaskError(code=code, message=f"task {order.task_id!r} was cancelled")
+def cancelled(task_id: str, how: str = "") -> TaskCancelledError:
+    """The error of a task that was cancelled; ``how`` ends the sentence."""
+    return TaskCancelledError(f"task {task_id!r} was cancelled {how}".rstrip(), task_id=task_id)
 
 
 def task_error(error: BaseException) -> TaskError:
     """Describe what a body raised: our own errors keep their code and hint, and are not worth another try."""
     if isinstance(error, LangChainRuntimeError):
         hint = f" ({error.hint})" if error.hint else ""
-        retryable = isinstance(error, (TaskFailedError, ReservationLostError, LedgerUnavailableError))
+        retryable = isinstance(error, (TaskFailedError, TaskTimeoutError, ReservationLostError, LedgerUnavailableError))
         return TaskError(code=error.code, message=f"{error}{hint}", retryable=retryable)
     text = f"{type(error).__name__}: {error}".removesuffix(": ")
     return TaskError(code="task_failed", message=text, retryable=getattr(error, "is_retryable", True))

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from langchain_runtime.backends import InProcessBackend
+from langchain_runtime.backends.in_process import cancelled, task_error
 from langchain_runtime.contracts.events import TaskFinished, TaskReady, TaskRetried
 from langchain_runtime.contracts.ledger import Ledger
-from langchain_runtime.contracts.run import RunState, TaskError, TaskOutcome, TaskState, now
+from langchain_runtime.contracts.run import RunState, TaskOutcome, TaskState, now
 from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.graph.attempts import Attempts, Report
 from langchain_runtime.graph.event_log import EventLog
@@ -225,6 +226,6 @@ def _skipped(task_id: str, because: str) -> TaskOutcome:
 
 
 def _cancelled_before_its_body(task_id: str, attempt: int) -> Report:
-    error = TaskError(code="task_cancelled", message=f"task {task_id!r} was cancelled before its body began")
+    error = task_error(cancelled(task_id, "before its body began"))
     outcome = TaskOutcome(task=task_id, state=TaskState.FAILED, error=error, attempts=attempt, ended_at=now())
     return Ended(task_id, time.monotonic(), TaskState.FAILED), outcome

@@ -148,6 +148,20 @@ async def test_a_task_that_takes_too_long_fails_with_its_time_F12(kind):
     release.set()
 
 
+async def test_a_task_that_took_too_long_is_tried_again_where_retries_are_allowed():
+    attempts = []
+
+    async def slow_at_first(inputs):
+        attempts.append(1)
+        if len(attempts) == 1:
+            await asyncio.Event().wait()
+        return "in time"
+
+    retry = RetrySpec(max_attempts=2, initial_interval_ms=1)
+    graph = RunGraph().add_task("t", slow_at_first, timeout_ms=500, retry=retry)
+    assert (await graph.compile().ainvoke({"inputs": {}}))["results"]["t"].output == "in time"
+
+
 async def test_a_slot_stays_taken_while_a_body_that_was_let_go_still_runs_Z6():
     release, running, peak = threading.Event(), [0], [0]
 
@@ -175,7 +189,9 @@ async def test_a_deadline_aborts_the_run_and_resuming_goes_on_Z4_Z5():
         return "late"
 
     graph = (
-        RunGraph(RunPolicy(timeout_ms=1_000)).add_task("quick", lambda inputs: 1).add_task("slow", waits, deps=["quick"])
+        RunGraph(RunPolicy(timeout_ms=1_000))
+        .add_task("quick", lambda inputs: 1)
+        .add_task("slow", waits, deps=["quick"])
     ).compile(checkpointer=InMemorySaver())
     with pytest.raises(RunAbortedError) as caught:
         await graph.ainvoke({"inputs": {}}, CONFIG)

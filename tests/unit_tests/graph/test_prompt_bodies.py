@@ -159,4 +159,4 @@ async def test_a_body_that_is_stuck_in_python_is_told_apart_from_one_that_cancel
     with pytest.raises(RunFailedError) as caught:
         await RunGraph().add_task("t", cancels_itself).compile().ainvoke({"inputs": {}})
     assert caught.value.run.tasks["t"].error.code == "task_cancelled"
-    assert "cancelled itself" in caught.value.run.tasks["t"].error.message
+    assert "by its own body" in caught.value.run.tasks["t"].error.message
