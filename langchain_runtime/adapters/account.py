@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from langchain_runtime.contracts.budget import Balance, Budget, Scope, Settlement
 from langchain_runtime.contracts.errors import InvalidInputError
@@ -116,12 +117,35 @@ def paying(account: Account) -> Iterator[Account]:
         _CURRENT.reset(token)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Charge:
     """The budgets that a call charges in one ledger, in one atomic step."""
 
     ledger: Ledger
     budgets: tuple[Budget, ...]
+
+    @cached_property
+    def scopes(self) -> tuple[str, ...]:
+        """Names of the budgets' scopes, sorted: every ledger locks in one order."""
+        return tuple(sorted(budget.scope for budget in self.budgets))
+
+    @cached_property
+    def limits_money(self) -> bool:
+        """Whether a call may be refused for its price. A budget that only warns blocks nothing."""
+        return any(budget.limit is not None and budget.on_exceed != "warn" for budget in self.budgets)
+
+    @cached_property
+    def limits(self) -> bool:
+        """Whether a call may be refused for its price or its tokens."""
+        return self.limits_money or any(
+            budget.token_limit is not None and budget.on_exceed != "warn" for budget in self.budgets
+        )
+
+    @cached_property
+    def floor(self) -> int | None:
+        """The highest floor that a budget sets for ``cap``; None where all leave it to the model's kind."""
+        floors = [budget.min_output_tokens for budget in self.budgets if budget.min_output_tokens is not None]
+        return max(floors, default=None)
 
 
 def charges(account: Account | None, own: Sequence[Charge] = ()) -> list[Charge]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
-_MAY_PASS: Final = frozenset({408, 409, 429})
+_TOO_MANY_REQUESTS: Final = 429
+_MAY_PASS: Final = frozenset({408, 409, _TOO_MANY_REQUESTS})
 """Statuses that the OpenAI and Anthropic clients try again, beside all of 500 and above (``_should_retry``)."""
 
 _FIRST_DELAY = 0.5
@@ -32,6 +33,27 @@ def may_pass(error: BaseException) -> bool:
     return any(base.__name__ == "APIConnectionError" for base in type(error).__mro__)
 
 
+def too_many_requests(error: BaseException) -> bool:
+    """Whether the provider asks for patience."""
+    return http_error_status(error) == _TOO_MANY_REQUESTS
+
+
+def speaks_against_model(error: BaseException) -> bool:
+    """Whether the model, and not the request or the caller, is at fault: server errors, lost connections, time-outs."""
+    status = http_error_status(error)
+    return (status is not None and status >= 500) or (status is None and may_pass(error))  # noqa: PLR2004 - as above
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds that the provider asks to wait; None if it does not say."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    for header, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        asked = headers.get(header, "")
+        if asked.replace(".", "", 1).isdigit():
+            return float(asked) / unit
+    return None
+
+
 def retry_delay(error: BaseException, failures: int) -> float:
     """Seconds until the next try: what the provider asks for, else exponential with jitter.
 
@@ -39,9 +61,8 @@ def retry_delay(error: BaseException, failures: int) -> float:
         error: The last failure.
         failures: How many there were, from 1.
     """
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    asked = headers.get("retry-after", "")
-    if asked.replace(".", "", 1).isdigit() and 0 < float(asked) <= _LONGEST_ASKED:
-        return float(asked)
+    asked = retry_after(error)
+    if asked is not None and 0 < asked <= _LONGEST_ASKED:
+        return asked
     delay = min(_FIRST_DELAY * 2.0 ** (failures - 1), _LONGEST_DELAY)
     return delay * (1 - 0.25 * random.random())  # noqa: S311 - jitter, not a secret

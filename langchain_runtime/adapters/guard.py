@@ -3,7 +3,7 @@
 A ``GuardedCall`` does no I/O: its methods are plans, which the face carries out, sync or async, around the request::
 
     open ──> request ──> succeeded, streamed     settles by usage
-      │         └──────> failed                  releases, or settles at the full hold; may ask for another try
+      │         └──────> failed                  releases, or settles at the full hold; may begin another try
       └──> a reply from the journal              nothing is sent
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from langchain_core.language_models import BaseChatModel
@@ -21,16 +21,24 @@ from langchain_core.outputs import ChatResult
 from langchain_runtime.adapters import failures, providers
 from langchain_runtime.adapters.account import Account, Charge, charges, current_account
 from langchain_runtime.adapters.holds import CallHolds, Held, release
+from langchain_runtime.adapters.pacing import CallPace, Pace
 from langchain_runtime.adapters.pricing import Pricing
 from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key
-from langchain_runtime.adapters.request_bounds import CallBound, bound_call
+from langchain_runtime.adapters.request_bounds import CallBound, TermsMemo
 from langchain_runtime.adapters.stream_meter import StreamMeter, mark_cut_replies
 from langchain_runtime.adapters.usage import ReportedUsage, usage_of_result
 from langchain_runtime.contracts.budget import Settlement
-from langchain_runtime.contracts.errors import ReservationLostError, UnknownModelError, UnpricedModelError
+from langchain_runtime.contracts.errors import (
+    BudgetExceededError,
+    ReservationLostError,
+    UnknownModelError,
+    UnpricedModelError,
+)
 from langchain_runtime.contracts.events import CallSettled
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.plans import Plan, Step
+from langchain_runtime.contracts.plans import Plan, Step, pause
+from langchain_runtime.contracts.protocols import ModelLadder
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.usage import TokenUsage
 
 ErrorSettlement = Literal["release", "hold"]
@@ -56,6 +64,9 @@ class CallGuard:
         price_as: Catalogue models to price others as.
         error_settlement: What a complete HTTP error status costs: nothing (``release``), or the full hold.
         retries: How often a request that may pass is tried again, each time with a hold of its own.
+        ladder: Cheaper models for budgets that downgrade; None for none.
+        pace: What calls wait for before they go; None for nothing.
+        memo: Spares most calls a look at the model's parameters.
     """
 
     own: tuple[Charge, ...]
@@ -63,16 +74,38 @@ class CallGuard:
     price_as: Mapping[str, str] | None = None
     error_settlement: ErrorSettlement = "release"
     retries: int = 0
+    ladder: ModelLadder | None = None
+    pace: Pace | None = None
+    memo: TermsMemo = field(default_factory=TermsMemo, compare=False, repr=False)
 
 
 class GuardedCall:
     """One model call and the money behind it. Made by the code that makes the call; not for two threads at once.
 
     Attributes:
-        subject: The model to send the request with: the one given, or a copy whose fields carry the cap.
+        subject: The model to send the request with: the one given, or a copy whose fields carry the cap, or the name
+            of a cheaper model.
         kwargs: Keyword arguments to send it with.
-        retry_in: After ``failed``: seconds until the next try; None when the failure is final.
     """
+
+    __slots__ = (
+        "_asked",
+        "_bills",
+        "_bound",
+        "_count_at",
+        "_ended",
+        "_failures",
+        "_guard",
+        "_holds",
+        "_messages",
+        "_model",
+        "_pace",
+        "_reply_key",
+        "_run",
+        "_stop",
+        "kwargs",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -85,7 +118,6 @@ class GuardedCall:
         account = current_account()
         self.subject = model
         self.kwargs = kwargs
-        self.retry_in: float | None = None
         self._guard = guard
         self._model = model
         self._messages = messages
@@ -94,8 +126,10 @@ class GuardedCall:
         self._run = account.run if account is not None else None
         self._bills = charges(account, guard.own)
         self._holds = CallHolds(self._bills, self._run)
+        self._pace = None if guard.pace is None else CallPace(guard.pace)
         self._bound: CallBound | None = None
         self._reply_key: str | None = None
+        self._ended = False
         self._failures = 0
         self._count_at = 0
 
@@ -107,36 +141,66 @@ class GuardedCall:
     # --- before the request ------------------------------------------------------------------------------------------
 
     def open(self) -> Plan[ChatResult | None]:
-        """Reserve and mark sent; or return the reply that this run has bought before.
+        """Wait for a turn, reserve and mark sent; or return the reply that this run has bought before.
 
         Raises:
             BudgetExceededError: The call does not fit.
             UnpricedModelError: Money is limited and nobody has a price.
             EstimationError: Something is limited and the call cannot be bounded.
             LedgerUnavailableError: The books cannot be reached.
+            ModelUnavailableError: A circuit breaker holds the call back.
         """
         run = self._run
         if run is not None and run.replay:
             reply = yield from self._replay(run)
             if reply is not None:
                 return reply
-        yield from self.reopen()
+        yield from self._reserve()
         return None
 
-    def reopen(self) -> Plan[None]:
-        """Reserve and mark sent, for another try of a call that failed."""
-        if not self._bills:
+    def _reserve(self) -> Plan[None]:
+        if not self._bills and self._pace is None:
             return
-        for losses_left in reversed(range(_HOLDS_LOST)):
+        losses_left = _HOLDS_LOST
+        while True:
             bound = self._worst_case()
+            if self._pace is not None:
+                yield from self._pace.enter(bound.model, self._expected_use(bound))
             try:
                 bound = yield from self._holds.reserve(bound)
-            except ReservationLostError:
-                if not losses_left:
+            except BaseException as error:
+                if self._pace is not None:
+                    self._pace.leave()
+                if isinstance(error, ReservationLostError) and losses_left > 1:
+                    losses_left -= 1
+                elif not (isinstance(error, BudgetExceededError) and self._step_down(error)):
                     raise
             else:
                 self._carry(bound)
                 return
+
+    def _step_down(self, refusal: BudgetExceededError) -> bool:
+        """Take the next cheaper model, if the refusing budget wishes it; False if there is none."""
+        ladder = self._guard.ladder
+        budgets = {budget.scope: budget for bill in self._bills for budget in bill.budgets}
+        if ladder is None or refusal.scope not in budgets or budgets[refusal.scope].on_exceed != "downgrade":
+            return False
+        name = ladder.below(providers.model_id(self._model, self._asked))
+        while name is not None:
+            cheaper = providers.renamed(self._model, self._asked, name)
+            if cheaper is not None:
+                self._model, self._asked = cheaper
+                return True
+            name = ladder.below(name)
+        return False
+
+    def _expected_use(self, bound: CallBound) -> int:
+        """Tokens that the call may use, as providers count them towards a limit per minute."""
+        if self._guard.pace is None or not self._guard.pace.counts_tokens:
+            return 0
+        terms = bound.terms
+        read = self._guard.pricing.estimator.expected(self._messages, model=terms.model, tools=terms.extras)
+        return min(read, bound.input_tokens) + bound.output_cap * terms.choices
 
     def _replay(self, run: Account) -> Plan[ChatResult | None]:
         self._reply_key = reply_key(
@@ -155,24 +219,21 @@ class GuardedCall:
         return reply
 
     def _worst_case(self) -> CallBound:
-        # A budget that only warns blocks nothing: not what cannot be priced, and not what cannot be bounded.
-        limiting = [budget for bill in self._bills for budget in bill.budgets if budget.on_exceed != "warn"]
-        pricing = self._guard.pricing
-        return bound_call(
+        guard, pricing = self._guard, self._guard.pricing
+        terms = guard.memo.terms(
             self._model,
-            self._messages,
             self._asked,
-            estimator=pricing.estimator,
             calculator=pricing.calculator,
             catalog=pricing.catalog,
-            price_as=self._guard.price_as,
-            priced=any(budget.limit is not None for budget in limiting),
-            bounded=any(budget.limit is not None or budget.token_limit is not None for budget in limiting),
+            price_as=guard.price_as,
+            priced=True in [bill.limits_money for bill in self._bills],
+            bounded=True in [bill.limits for bill in self._bills],
         )
+        return terms.bound(self._messages, pricing.estimator)
 
     def _carry(self, bound: CallBound) -> None:
         """Put the cap that is held into the request."""
-        self._bound = bound
+        self._bound, self._ended = bound, False
         self._count_at = bound.output_cap
         self.kwargs = providers.reporting_usage(self._model, bound.call_kwargs())
         updates = bound.field_updates()
@@ -190,12 +251,12 @@ class GuardedCall:
 
     def streamed(self, meter: StreamMeter[Any], *, cut: bool) -> Plan[None]:
         """Settle a stream that ended, or that was ``cut`` because its text reached the hold."""
-        if self._bound is not None:
+        if self._bound is not None and not self._ended:  # the last item of a stream may have settled it
             kept = self._reply_key is not None and meter.started and not cut
             yield from self._settle(_UNREPORTED if cut else meter.reported(), meter.result() if kept else None)
 
-    def failed(self, error: BaseException, meter: StreamMeter[Any] | None = None) -> Plan[None]:
-        """End a call that raised, and set ``retry_in``.
+    def failed(self, error: BaseException, meter: StreamMeter[Any] | None = None) -> Plan[bool]:
+        """End a try that raised; True if the next one is under way: a request that may pass, with a hold of its own.
 
         A stream that its consumer left settles by what was reported until then. Everything else that is no complete
         HTTP error answer may be billed: it settles at the full hold.
@@ -204,18 +265,22 @@ class GuardedCall:
             error: What the model raised, cancellation included; ``GeneratorExit`` where a consumer left.
             meter: What of a stream had arrived; None for whole replies.
         """
-        self.retry_in = None
         started = meter is not None and meter.started
         refused = not started and failures.http_error_status(error) is not None
+        if self._pace is not None:
+            self._pace.failed(error)
         if refused and self._guard.error_settlement == "release":
             yield from self._release()
         elif meter is not None and isinstance(error, GeneratorExit):
             yield from self._settle(meter.reported(), None)
         else:
             yield from self._settle(_UNREPORTED, None)
-        if not started and self._failures < self._guard.retries and failures.may_pass(error):
-            self._failures += 1
-            self.retry_in = failures.retry_delay(error, self._failures)
+        if started or self._failures >= self._guard.retries or not failures.may_pass(error):
+            return False
+        self._failures += 1
+        yield pause(failures.retry_delay(error, self._failures))
+        yield from self._reserve()
+        return True
 
     def is_overrun(self, meter: StreamMeter[Any]) -> bool:
         """Whether a stream that does not obey its cap has used up the hold.
@@ -238,26 +303,35 @@ class GuardedCall:
         return cost.nano >= (self._holds.least or 0)
 
     def _settle(self, reported: ReportedUsage, reply: ChatResult | None) -> Plan[None]:
+        self._ended = True
         nano = self._cost(reported)
-        run, key = self._run, self._reply_key
+        run, key, usage = self._run, self._reply_key, reported.usage
+        if self._pace is not None:
+            self._pace.succeeded(None if usage is None else usage.total)
         encoded = encode_reply(reply) if reply is not None and key is not None else None
 
         def settle(held: Held) -> Step | None:
             kept = held.of_run and encoded is not None
-            settlement = Settlement(
-                reservation_id=held.id,
-                nano=nano,
-                usage=reported.usage,
-                reply_key=key if kept else None,
-                reply=encoded if kept else None,
+            settlement = trusted(
+                Settlement,
+                {
+                    "reservation_id": held.id,
+                    "nano": nano,
+                    "usage": usage,
+                    "reply_key": key if kept else None,
+                    "reply": encoded if kept else None,
+                },
             )
-            self._tell(held, held.nano if nano is None else nano, reported.usage)
+            self._tell(held, held.nano if nano is None else nano, usage)
             if held.adopted and reply is not None and run is not None and run.defer_settlement:
                 run.defer(settlement)
                 return None
             return Step(held.ledger, "settle", (settlement,))
 
         yield from self._holds.end(settle)
+        if usage is not None and len(reported.parts) == 1 and self._bound is not None:
+            terms = self._bound.terms
+            self._guard.pricing.estimator.observe(self._messages, usage, model=terms.model, tools=terms.extras)
 
     def _release(self) -> Plan[None]:
         def give_back(held: Held) -> Step:
@@ -275,13 +349,14 @@ class GuardedCall:
         if calculator is None:
             return 0  # nobody has a price, and no limit asks for one; the tokens are counted
         tier = reported.service_tier or terms.service_tier
+        nano = 0
         try:
-            return sum(
-                calculator.cost(usage, model or terms.model, service_tier=tier).nano for model, usage in reported.parts
-            )
+            for model, usage in reported.parts:
+                nano += calculator.cost(usage, model or terms.model, service_tier=tier).nano
         except (UnknownModelError, UnpricedModelError) as error:
             _log.warning("a call of %s is charged at its full hold: %s", terms.model, error)
             return None
+        return nano
 
     def _tell(self, held: Held, nano: int, usage: TokenUsage | None) -> None:
         run, bound = self._run, self._bound

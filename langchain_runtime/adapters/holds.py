@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from langchain_runtime.adapters.account import Account, Charge
 from langchain_runtime.adapters.leases import LEASE_SECONDS, LeaseKeeper, lease_keeper
 from langchain_runtime.adapters.request_bounds import CallBound
-from langchain_runtime.contracts.budget import Budget, Hold
+from langchain_runtime.contracts.budget import Hold
 from langchain_runtime.contracts.errors import LangChainRuntimeError
 from langchain_runtime.contracts.events import CallReserved
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.plans import Plan, Step
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.cost import BudgetEnforcer
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """One hold.
 
     Attributes:
@@ -132,26 +131,30 @@ class CallHolds:
     def _hold(self, bill: Charge, bound: CallBound, *, sent: bool) -> Plan[CallBound]:
         run = self._run_of(bill)
         keeper = lease_keeper(bill.ledger)
-        # Not validated: every value was, where it came from, and this is half of what a hold costs.
-        hold = Hold.model_construct(
-            id=uuid.uuid4().hex,
-            scopes=tuple(sorted(budget.scope for budget in bill.budgets)),
-            nano=bound.nano,
-            currency=bound.currency if bound.terms.calculator is not None else bill.budgets[0].currency,
-            tokens=bound.tokens,
-            holder=keeper.holder,
-            lease_seconds=LEASE_SECONDS,
-            sent=sent,
-            run_id=run.run_id if run is not None else None,
-            task_id=run.task_id if run is not None else None,
-            model=bound.model,
-            priced=bound.terms.calculator is not None,
+        terms = bound.terms
+        hold = trusted(
+            Hold,
+            {
+                "id": keeper.new_id(),
+                "scopes": bill.scopes,
+                "nano": bound.nano,
+                "currency": terms.currency if terms.calculator is not None else bill.budgets[0].currency,
+                "tokens": bound.tokens,
+                "holder": keeper.holder,
+                "lease_seconds": LEASE_SECONDS,
+                "sent": sent,
+                "shadows": (),
+                "run_id": run.run_id if run is not None else None,
+                "task_id": run.task_id if run is not None else None,
+                "model": terms.model,
+                "priced": terms.calculator is not None,
+            },
         )
         admitted = bound
 
         def shrink(free_nano: int | None, free_tokens: int | None) -> Hold | None:
             nonlocal admitted
-            smaller = bound.shrink(free_nano, free_tokens, _floor(bill.budgets))
+            smaller = bound.shrink(free_nano, free_tokens, bill.floor)
             if smaller is None:
                 return None
             admitted = smaller
@@ -160,9 +163,17 @@ class CallHolds:
         enforcer = BudgetEnforcer(bill.ledger, on_event=run.on_event if run is not None else None)
         reservation = yield from enforcer.admission(hold, bill.budgets, shrink)
         made = reservation.hold
-        of_run = run is not None
         self._keep(
-            Held(bill.ledger, made.id, reservation.lease, keeper, made.nano, sent=sent, of_run=of_run, adopted=False)
+            Held(
+                bill.ledger,
+                made.id,
+                reservation.lease,
+                keeper,
+                made.nano,
+                sent=sent,
+                of_run=run is not None,
+                adopted=False,
+            )
         )
         if run is not None and run.on_event is not None:
             run.on_event(
@@ -203,8 +214,3 @@ def _without(bills: Sequence[Charge], run: Account) -> list[Charge]:
         for bill in bills
     ]
     return [bill for bill in rest if bill.budgets]
-
-
-def _floor(budgets: Sequence[Budget]) -> int | None:
-    """The highest floor that a budget sets; None where all leave it to the model's kind."""
-    return max((budget.min_output_tokens for budget in budgets if budget.min_output_tokens is not None), default=None)

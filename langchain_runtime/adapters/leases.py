@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 import weakref
+from itertools import count
 from typing import Final
 
 from langchain_runtime.contracts.errors import LedgerUnavailableError
@@ -30,13 +31,20 @@ class LeaseKeeper:
     """
 
     def __init__(self, ledger: Ledger, *, lease_seconds: float = LEASE_SECONDS) -> None:
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        unique = uuid.uuid4().hex
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{unique[:8]}"
+        self._id_prefix = unique
+        self._numbers = count(1)
         # Weak: the keeper is kept for as long as its ledger lives, and must not be the reason that it does.
         self._ledger = weakref.ref(ledger)
         self._lock = threading.Lock()
         self._in_flight = 0
         self._lease_seconds = lease_seconds
         self._thread: threading.Thread | None = None
+
+    def new_id(self) -> str:
+        """An id for a hold that no other process and no other ledger gives out."""
+        return f"{self._id_prefix}{next(self._numbers):x}"
 
     def start(self) -> None:
         """Something is in flight from now on, until ``stop`` is called as often."""

@@ -9,6 +9,7 @@ tests: with ``use_responses_api`` ChatOpenAI sends its own ``max_tokens`` and ig
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
@@ -51,9 +52,16 @@ _NEVER_READ = frozenset(
 _USAGE_SWITCHES = ("stream_usage", "stream_options")
 _THINKING = frozenset({"thinking"})
 _CHOICES = frozenset({"n", "candidate_count"})
-_SERVICE_TIER = frozenset({"service_tier"})
-_STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only"})
+_SERVICE_TIER = frozenset({"service_tier", "speed", "inference_geo"})
+"""Parameters that change the price of a call: also Claude's fast mode and its surcharge for inference in one country
+(Anthropic, "Pricing", 2026)."""
+
+_STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "global"})
 _CARRIERS = frozenset({"model_kwargs", "extra_body"})
+
+_MODEL_NAMES = frozenset({"model", "model_id", "model_name"})
+_READ = CAP_NAMES | _HIDES_INPUT | _THINKING | _CHOICES | _SERVICE_TIER | _CARRIERS
+"""Every parameter that anything here looks for on a model."""
 
 _OWN_TOOL_TYPES = (None, "function", "custom")
 _HOSTED_TOOL_KEYS = ("google_search", "google_search_retrieval", "code_execution", "url_context", "google_maps")
@@ -102,6 +110,27 @@ def model_id(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str:
     return name if name == provider else f"{provider}:{name}"  # "extractive" is all the name there is
 
 
+def renamed(model: BaseChatModel, kwargs: dict[str, Any], wanted: str) -> tuple[BaseChatModel, dict[str, Any]] | None:
+    """The same call of another model of the same provider; None where the class cannot make it.
+
+    Args:
+        model: Whose call it is.
+        kwargs: Its keyword arguments.
+        wanted: ``provider:name``.
+    """
+    provider, _, name = wanted.partition(":")
+    if model_id(model, kwargs).partition(":")[0] != provider:
+        return None
+    if isinstance(kwargs.get("model"), str):
+        return model, {**kwargs, "model": name}
+    for field in sorted(_own_fields(type(model), _MODEL_NAMES)):
+        copy = model.model_copy(update={field: name})
+        if model_id(copy, kwargs) == wanted:
+            copy.__dict__.pop("_serialized", None)  # cached with the other name
+            return copy, kwargs
+    return None
+
+
 def _passed_on(model: BaseChatModel, kwargs: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Places other than fields from where parameters reach the request, with their names."""
     places = [(name, getattr(model, name)) for name in _own_fields(type(model), _CARRIERS)]
@@ -122,6 +151,12 @@ def _settings(model: BaseChatModel, kwargs: Mapping[str, Any], names: frozenset[
     for _, values in _passed_on(model, kwargs):
         found += [(name, values[name]) for name in names.intersection(values)]
     return found
+
+
+def insides(model: BaseChatModel) -> list[tuple[Any, Any]]:
+    """The model's own containers that are read here, each with a copy that tells whether it has changed since."""
+    values = [getattr(model, name) for name in _own_fields(type(model), _READ)]
+    return [(value, deepcopy(value)) for value in values if isinstance(value, (dict, list))]
 
 
 def callers_cap(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int | None:
@@ -168,8 +203,8 @@ def choices(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int:
 
 def service_tier(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str | None:
     """The dearer or cheaper tier that the call asks for by name; None for the standard one."""
-    asked = next((value for _, value in _settings(model, kwargs, _SERVICE_TIER) if value is not None), None)
-    return asked if isinstance(asked, str) and asked not in _STANDARD_TIERS else None
+    asked = [value for _, value in _settings(model, kwargs, _SERVICE_TIER) if isinstance(value, str)]
+    return next((tier for tier in asked if tier not in _STANDARD_TIERS), None)
 
 
 def hidden_input(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str | None:

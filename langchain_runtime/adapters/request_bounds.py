@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -24,50 +24,73 @@ REASONING_FLOOR: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class CallTerms:
-    """What is known of a call before its output cap is chosen.
+    """What is known of a call without its messages.
 
     Attributes:
         model: The catalogue's name of the model whose price holds.
+        info: What the catalogue knows of it; None when it does not know the model.
         kwargs: The caller's keyword arguments.
-        input_tokens: Upper bound of what the provider reads, in each attempt.
+        extras: Tools, schemas and other JSON that the request carries beside its messages.
         choices: Replies in one request.
         attempts: Requests that the class may make in one call, each of which may be billed.
-        currency: Of the model's price.
         service_tier: The tier that the call asks for; None for the standard one.
         callers_cap: The caller's own output cap; None for none.
+        first_cap: Output cap to start from: the caller's, the model's or ours.
         lowest_cap: Below this the reply would be worthless, or the provider would refuse the request.
         facts: How the model's class takes a cap.
         calculator: Prices the call; None when nobody knows a price.
+        bounded: Whether anything is limited, so that input and output must be bounded.
     """
 
     model: str
+    info: ModelInfo | None
     kwargs: Mapping[str, Any]
-    input_tokens: int
+    extras: Sequence[Any]
     choices: int
     attempts: int
-    currency: str
     service_tier: str | None
     callers_cap: int | None
+    first_cap: int
     lowest_cap: int
     facts: providers.ClassFacts
     calculator: CostCalculator | None
+    bounded: bool
 
-    def bound(self, cap: int, *, enforced: bool = True) -> CallBound:
-        """The worst case with an output cap of ``cap`` tokens for each choice."""
+    @property
+    def currency(self) -> str:
+        """Of the model's price."""
+        return self.info.currency if self.info is not None else "USD"
+
+    def bound(self, messages: Sequence[BaseMessage], estimator: TokenEstimator) -> CallBound:
+        """The worst case of a call with these messages.
+
+        Raises:
+            EstimationError: The input cannot be bounded, and must be.
+        """
+        try:
+            read = estimator.upper_bound(messages, model=self.model, tools=self.extras)
+        except EstimationError:
+            if self.bounded:
+                raise
+            read = estimator.expected(messages, model=self.model, tools=self.extras)
+        return self.sized(read, self.first_cap, enforced=self.bounded)
+
+    def sized(self, input_tokens: int, cap: int, *, enforced: bool = True) -> CallBound:
+        """The worst case with so much input and an output cap of ``cap`` tokens for each choice."""
         output = cap * self.choices
         nano = 0
         if self.calculator is not None:
-            worst = self.calculator.worst_case(self.input_tokens, output, self.model, service_tier=self.service_tier)
+            worst = self.calculator.worst_case(input_tokens, output, self.model, service_tier=self.service_tier)
             nano = worst.nano * self.attempts
-        return CallBound(self, cap, nano, (self.input_tokens + output) * self.attempts, enforced)
+        return CallBound(self, input_tokens, cap, nano, (input_tokens + output) * self.attempts, enforced)
 
 
-@dataclass(frozen=True, slots=True)
-class CallBound:
+class CallBound(NamedTuple):
     """What a call can cost at most, if it is sent with ``call_kwargs()``.
 
     Attributes:
-        terms: What does not depend on the cap.
+        terms: What does not depend on messages and cap.
+        input_tokens: Upper bound of what the provider reads, in each attempt.
         output_cap: Most tokens of one reply.
         nano: Worst case of all attempts in nano units; 0 when the price is unknown and need not be known.
         tokens: Worst case of all attempts in tokens.
@@ -75,6 +98,7 @@ class CallBound:
     """
 
     terms: CallTerms
+    input_tokens: int
     output_cap: int
     nano: int
     tokens: int
@@ -90,14 +114,9 @@ class CallBound:
         """Of ``nano``."""
         return self.terms.currency
 
-    @property
-    def input_tokens(self) -> int:
-        """Upper bound of what the provider reads, in each attempt."""
-        return self.terms.input_tokens
-
     def capped(self, cap: int) -> CallBound:
         """The bound of the same call with an output cap of ``cap`` tokens, which the request then carries."""
-        return self.terms.bound(cap)
+        return self.terms.sized(self.input_tokens, cap)
 
     def shrink(self, free_nano: int | None, free_tokens: int | None, floor: int | None = None) -> CallBound | None:
         """The same call with the largest cap that fits; None if none does.
@@ -144,6 +163,58 @@ class CallBound:
         return {str(facts.cap_keyword): self.output_cap} if self.enforced and facts.cap_is_field else {}
 
 
+def call_terms(
+    model: BaseChatModel,
+    kwargs: Mapping[str, Any],
+    *,
+    calculator: CostCalculator,
+    catalog: ModelCatalog,
+    price_as: Mapping[str, str] | None = None,
+    priced: bool = True,
+    bounded: bool = True,
+) -> CallTerms:
+    """What model and arguments say about a call before its messages are looked at.
+
+    Args:
+        model: Whose call it is; its own fields count where ``kwargs`` are silent.
+        kwargs: Keyword arguments of the call, bound ones included.
+        calculator: Prices it.
+        catalog: Knows the model's limits.
+        price_as: Catalogue models to price others as, by id, provider or name:
+            ``{"extractive": "openai:gpt-5.5-mini"}``.
+        priced: Whether money is limited, so that a price must be known.
+        bounded: Whether anything is limited, so that input and output must be bounded.
+
+    Raises:
+        UnpricedModelError: Nobody has a price, and ``priced``.
+        EstimationError: The request makes the provider read what is not in it, and ``bounded``.
+        InvalidInputError: A parameter would override the cap.
+    """
+    model_id = _priced_as(providers.model_id(model, kwargs), price_as)
+    info = _info(catalog, model_id, required=priced)
+    if bounded:
+        _check_bounded(model, model_id, kwargs)
+    callers_cap = providers.callers_cap(model, kwargs)
+    thinking = providers.thinking_budget(model, kwargs)
+    cap = _cap(info, callers_cap, thinking, bounded=bounded)
+    reasoning = info is not None and info.reasoning
+    return CallTerms(
+        model=model_id,
+        info=info,
+        kwargs=kwargs,
+        extras=providers.visible_extras(model, kwargs),
+        choices=providers.choices(model, kwargs),
+        attempts=providers.attempts(model),
+        service_tier=providers.service_tier(model, kwargs),
+        callers_cap=callers_cap,
+        first_cap=cap,
+        lowest_cap=min(cap, thinking + (REASONING_FLOOR if reasoning else FLOOR)),
+        facts=providers.facts_of(type(model)),
+        calculator=calculator if info is not None and info.rates is not None else None,
+        bounded=bounded,
+    )
+
+
 def bound_call(
     model: BaseChatModel,
     messages: Sequence[BaseMessage],
@@ -156,54 +227,59 @@ def bound_call(
     priced: bool = True,
     bounded: bool = True,
 ) -> CallBound:
-    """Bound a call before it is made.
-
-    Args:
-        model: Whose call it is; its own fields count where ``kwargs`` are silent.
-        messages: What is sent, oldest first.
-        kwargs: Keyword arguments of the call, bound ones included.
-        estimator: Bounds the input.
-        calculator: Prices it.
-        catalog: Knows the model's limits.
-        price_as: Catalogue models to price others as, by id, provider or name:
-            ``{"extractive": "openai:gpt-5.5-mini"}``.
-        priced: Whether money is limited, so that a price must be known.
-        bounded: Whether anything is limited, so that input and output must be bounded.
-
-    Raises:
-        UnpricedModelError: Nobody has a price, and ``priced``.
-        EstimationError: Input or output cannot be bounded, and ``bounded``.
-        InvalidInputError: A parameter would override the cap.
-    """
-    model_id = _priced_as(providers.model_id(model, kwargs), price_as)
-    info = _info(catalog, model_id, required=priced)
-    if bounded:
-        _check_bounded(model, model_id, kwargs)
-    extras = providers.visible_extras(model, kwargs)
-    try:
-        input_tokens = estimator.upper_bound(messages, model=model_id, tools=extras)
-    except EstimationError:
-        if bounded:
-            raise
-        input_tokens = estimator.expected(messages, model=model_id, tools=extras)
-    callers_cap = providers.callers_cap(model, kwargs)
-    thinking = providers.thinking_budget(model, kwargs)
-    cap = _cap(info, callers_cap, thinking, bounded=bounded)
-    reasoning = info is not None and info.reasoning
-    terms = CallTerms(
-        model=model_id,
-        kwargs=kwargs,
-        input_tokens=input_tokens,
-        choices=providers.choices(model, kwargs),
-        attempts=providers.attempts(model),
-        currency=info.currency if info is not None else "USD",
-        service_tier=providers.service_tier(model, kwargs),
-        callers_cap=callers_cap,
-        lowest_cap=min(cap, thinking + (REASONING_FLOOR if reasoning else FLOOR)),
-        facts=providers.facts_of(type(model)),
-        calculator=calculator if info is not None and info.rates is not None else None,
+    """Bound a call before it is made: ``call_terms``, and the messages to send (oldest first)."""
+    terms = call_terms(
+        model, kwargs, calculator=calculator, catalog=catalog, price_as=price_as, priced=priced, bounded=bounded
     )
-    return terms.bound(cap, enforced=bounded)
+    return terms.bound(messages, estimator)
+
+
+class TermsMemo:
+    """The terms of a model's last call that had no arguments of its own: most calls of a model are alike.
+
+    They hold until a field of the model is set anew, the inside of one that matters here changes, or the catalogue
+    says something else. Copies and pickles start empty.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: tuple[CallTerms, dict[str, Any], list[tuple[Any, Any]], tuple[bool, bool]] | None = None
+
+    def terms(
+        self,
+        model: BaseChatModel,
+        kwargs: Mapping[str, Any],
+        *,
+        calculator: CostCalculator,
+        catalog: ModelCatalog,
+        price_as: Mapping[str, str] | None,
+        priced: bool,
+        bounded: bool,
+    ) -> CallTerms:
+        """As ``call_terms``."""
+        last = self._last
+        if last is not None and not kwargs:
+            terms, fields, insides, wanted = last
+            if (
+                wanted == (priced, bounded)
+                and fields == model.__dict__
+                and all(now == then for now, then in insides)
+                and _info(catalog, terms.model, required=priced) is terms.info
+            ):
+                return terms
+        terms = call_terms(
+            model, kwargs, calculator=calculator, catalog=catalog, price_as=price_as, priced=priced, bounded=bounded
+        )
+        if not kwargs:
+            self._last = (terms, dict(model.__dict__), providers.insides(model), (priced, bounded))
+        return terms
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> TermsMemo:
+        return TermsMemo()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (TermsMemo, ())
 
 
 def _priced_as(model_id: str, price_as: Mapping[str, str] | None) -> str:

@@ -28,6 +28,8 @@ _TEXT_KEYS: Final = ("text", "thinking", "reasoning", "refusal", "partial_json",
 
 def was_cut(metadata: Mapping[str, Any]) -> bool:
     """Whether a reply's metadata says that it reached its output cap, in the words of any provider."""
+    if not metadata:
+        return False
     details = metadata.get("incomplete_details")
     reasons = (
         metadata.get("finish_reason"),
@@ -40,7 +42,7 @@ def was_cut(metadata: Mapping[str, Any]) -> bool:
 def mark_cut_replies(result: ChatResult) -> None:
     """Put ``CAPPED`` into the metadata of replies that reached the cap."""
     for generation in result.generations:
-        if was_cut({**(generation.generation_info or {}), **generation.message.response_metadata}):
+        if was_cut(generation.message.response_metadata) or was_cut(generation.generation_info or {}):
             generation.message.response_metadata[CAPPED] = True
 
 

@@ -9,16 +9,18 @@ advisor) are billed but only listed in ``response_metadata["usage"]["iterations"
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.usage import TokenUsage
 
 _ABSURD = 10**9
 """More tokens than any window; a count above it is a defect of whoever reported it."""
+
+_NOTHING = dict(TokenUsage())
 
 _SERVICE_TIERS = ("flex", "priority")
 """Tiers whose name langchain-openai puts before the keys of the token details."""
@@ -28,8 +30,7 @@ class _Implausible(ValueError):  # noqa: N818 - never leaves this module
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class ReportedUsage:
+class ReportedUsage(NamedTuple):
     """What a provider said a call used.
 
     Attributes:
@@ -132,7 +133,7 @@ def _normal_form(reported: Mapping[str, Any]) -> TokenUsage:
 
 
 def _checked(**counts: int) -> TokenUsage:
-    usage = TokenUsage(**counts)
+    usage = trusted(TokenUsage, {**_NOTHING, **counts})
     if usage.input == 0:
         raise _Implausible("the provider reported no input tokens")
     if usage.cache_read + usage.cache_write > usage.input or usage.audio_input > usage.input:

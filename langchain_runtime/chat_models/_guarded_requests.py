@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -58,13 +56,10 @@ def guarded_reply(call: GuardedCall, request: Request) -> ChatResult:
         try:
             result: ChatResult = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
         except BaseException as error:
-            carry_out(call.failed(error))
-            if call.retry_in is None:
+            if not carry_out(call.failed(error)):
                 raise
         else:
             return carry_out(call.succeeded(result))
-        time.sleep(call.retry_in)
-        carry_out(call.reopen())
 
 
 async def aguarded_reply(call: GuardedCall, request: Request) -> ChatResult:
@@ -76,13 +71,10 @@ async def aguarded_reply(call: GuardedCall, request: Request) -> ChatResult:
         try:
             result: ChatResult = await _astep_inside(call.subject, lambda: request(call.subject, call.kwargs))
         except BaseException as error:
-            await acarry_out(call.failed(error))
-            if call.retry_in is None:
+            if not await acarry_out(call.failed(error)):
                 raise
         else:
             return await acarry_out(call.succeeded(result))
-        await asyncio.sleep(call.retry_in)
-        await acarry_out(call.reopen())
 
 
 def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[StreamMeter[Item]]) -> Iterator[Item]:
@@ -104,8 +96,7 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
                 yield item
                 cut = call.is_overrun(meter)
         except BaseException as error:
-            carry_out(call.failed(error, meter))
-            if call.retry_in is None:
+            if not carry_out(call.failed(error, meter)):
                 raise
         else:
             carry_out(call.streamed(meter, cut=cut))
@@ -114,8 +105,6 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
             return
         finally:
             _close(items)
-        time.sleep(call.retry_in)
-        carry_out(call.reopen())
 
 
 async def aguarded_stream(
@@ -137,8 +126,7 @@ async def aguarded_stream(
                 yield item
                 cut = call.is_overrun(meter)
         except BaseException as error:
-            await acarry_out(call.failed(error, meter))
-            if call.retry_in is None:
+            if not await acarry_out(call.failed(error, meter)):
                 raise
         else:
             await acarry_out(call.streamed(meter, cut=cut))
@@ -147,8 +135,6 @@ async def aguarded_stream(
             return
         finally:
             await _aclose(items)
-        await asyncio.sleep(call.retry_in)
-        await acarry_out(call.reopen())
 
 
 def _next_item(call: GuardedCall, meter: StreamMeter[Any], items: Iterator[Any]) -> Any:

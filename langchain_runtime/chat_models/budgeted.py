@@ -9,14 +9,16 @@ from functools import cache, partial, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LangSmithParams
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import Field, create_model
 
 from langchain_runtime.adapters import providers
 from langchain_runtime.adapters.account import Charge
+from langchain_runtime.adapters.charge_marks import CHARGED, charge_marks
 from langchain_runtime.adapters.guard import CallGuard, ErrorSettlement, GuardedCall
+from langchain_runtime.adapters.pacing import Pace
 from langchain_runtime.adapters.pricing import Pricing
 from langchain_runtime.adapters.stream_meter import ChunkMeter, EventMeter
 from langchain_runtime.chat_models._guarded_requests import (
@@ -29,7 +31,9 @@ from langchain_runtime.chat_models._guarded_requests import (
 from langchain_runtime.contracts.budget import Budget, Scope
 from langchain_runtime.contracts.errors import BudgetNotSetError, InvalidInputError
 from langchain_runtime.contracts.ledger import Ledger
-from langchain_runtime.contracts.protocols import ModelCatalog
+from langchain_runtime.contracts.protocols import ModelCatalog, ModelLadder
+from langchain_runtime.cost import CircuitBreaker, RateLimiter
+from langchain_runtime.cost.model_ladder import as_ladder
 from langchain_runtime.ledgers import default_ledger
 
 if TYPE_CHECKING:
@@ -59,6 +63,12 @@ class BudgetedChatModel(_Mixin):
                 hint="wrap the model with with_budget again",
             )
         return GuardedCall(self.lcr_guard, self, messages, stop, kwargs)
+
+    def _get_ls_params_with_defaults(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """With what the model charges by itself, so that no callback charges it a second time."""
+        params: Any = super()._get_ls_params_with_defaults(stop=stop, **kwargs)
+        params[CHARGED] = charge_marks(self.lcr_guard.own if self.lcr_guard is not None else ())
+        return cast("LangSmithParams", params)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -92,6 +102,9 @@ def with_budget(
     catalog: ModelCatalog | None = None,
     error_settlement: ErrorSettlement = "release",
     price_as: Mapping[str, str] | None = None,
+    ladder: ModelLadder | Sequence[str] | None = None,
+    breaker: CircuitBreaker | None = None,
+    rate_limiter: RateLimiter | None = None,
 ) -> Model:
     """Put ``model`` under ``budget``: no call is sent whose worst case does not fit.
 
@@ -114,9 +127,15 @@ def with_budget(
         error_settlement: What a call costs that ends in a complete HTTP error status (4xx, 5xx): nothing
             (``release``), or its full hold (``hold``). All other failures cost the full hold: they may be billed.
         price_as: Catalogue models to price others as, by id, provider or name: ``{"my-proxy": "openai:gpt-5-mini"}``.
+        ladder: Models to fall back on where a budget says ``on_exceed="downgrade"``, dearest first, as
+            ``provider:name``. Only those of the model's own provider are taken: tools are bound in its format.
+        breaker: Holds calls back while the model fails, and lets all of them wait when the provider asks for patience;
+            share it among models that use the same account.
+        rate_limiter: Keeps calls below the account's requests and tokens per minute; to be shared like ``breaker``.
 
     Raises:
-        InvalidInputError: ``model`` is no chat model, or the scope is known with another limit.
+        InvalidInputError: ``model`` is no chat model, the scope is known with another limit, or ``budget`` downgrades
+            and there is no ladder.
     """
     if not isinstance(model, BaseChatModel):
         raise InvalidInputError(
@@ -128,8 +147,12 @@ def with_budget(
         books = default_ledger() if ledger is None else ledger
         books.open_scope(Scope.of(budget))
         own = (Charge(books, (budget,)),)
+    steps = None if ladder is None else as_ladder(ladder)
+    pace = None if breaker is None and rate_limiter is None else Pace(breaker, rate_limiter)
     if isinstance(model, BudgetedChatModel) and model.lcr_guard is not None:
-        guard = replace(model.lcr_guard, own=model.lcr_guard.own + own)
+        known = model.lcr_guard
+        guard = replace(known, own=known.own + own, ladder=steps or known.ladder, pace=pace or known.pace)
+        _check_ladder(budget, guard)
         return _copy_with(model, lcr_guard=guard)
     single, retries = providers.without_client_retries(model)
     guard = CallGuard(
@@ -138,8 +161,19 @@ def with_budget(
         price_as=dict(price_as) if price_as else None,
         error_settlement=error_settlement,
         retries=retries,
+        ladder=steps,
+        pace=pace,
     )
+    _check_ladder(budget, guard)
     return cast("Model", _budgeted_copy(single, guard))
+
+
+def _check_ladder(budget: Budget | None, guard: CallGuard) -> None:
+    if budget is not None and budget.on_exceed == "downgrade" and guard.ladder is None:
+        raise InvalidInputError(
+            f'budget {budget.scope!r} says on_exceed="downgrade", and there is nothing to fall back on',
+            hint='name the models: with_budget(..., ladder=["openai:gpt-5.4", "openai:gpt-5.4-mini"])',
+        )
 
 
 def _budgeted_copy(model: BaseChatModel, guard: CallGuard) -> BaseChatModel:

@@ -232,7 +232,7 @@ class Hold(BaseModel):
         holder: Whose lease it is; ``Ledger.renew`` renews by holder.
         lease_seconds: Time by the store's clock until the hold is taken for abandoned.
         sent: Mark as sent in the same step, where nothing lies between.
-        unchecked: Record although it does not fit (``on_exceed="warn"``).
+        shadows: Scopes among ``scopes`` that record without refusing (``on_exceed="warn"``).
         run_id: Run that the call belongs to; None outside runs.
         task_id: Task that the call belongs to; None outside runs.
         model: ``provider:name`` or the provider's model name; for reports.
@@ -249,17 +249,27 @@ class Hold(BaseModel):
     holder: str
     lease_seconds: float = Field(default=60.0, gt=0)
     sent: bool = False
-    unchecked: bool = False
+    shadows: tuple[ScopeName, ...] = ()
     run_id: str | None = None
     task_id: str | None = None
     model: str | None = None
     priced: bool = True
 
-    @field_validator("scopes")
+    @field_validator("scopes", "shadows")
     @classmethod
     def _each_scope_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         # Sorted: every ledger locks in one order, so two calls never wait for each other's rows.
         return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _shadows_are_charged(self) -> Self:
+        strangers = [name for name in self.shadows if name not in self.scopes]
+        if strangers:
+            raise InvalidInputError(
+                f"{', '.join(map(repr, strangers))} cannot be a shadow: the hold does not charge it",
+                hint="shadows are those of `scopes` that only record",
+            )
+        return self
 
 
 class Reservation(BaseModel):
@@ -302,9 +312,10 @@ class Decision(BaseModel):
     Attributes:
         verdict: Admitted or not, and whether waiting can help.
         reservation: The reservation; None unless admitted.
-        refused_by: Account of the scope that refused; None when admitted.
-        free_nano: The least money free now over the scopes; None where none has a limit.
-        free_tokens: The fewest tokens free now over the scopes; None where none has a limit.
+        refused_by: Account of the scope that refused. Of an admitted hold: account of the first shadow that would have
+            refused it, before it was held there; None where there is none, and where the hold was admitted before.
+        free_nano: The least money free now over the scopes, shadows left out; None where none has a limit.
+        free_tokens: The fewest tokens free now over the scopes, shadows left out; None where none has a limit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

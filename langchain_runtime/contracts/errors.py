@@ -30,6 +30,7 @@
     │  ├─ TaskTimeoutError                        task_timeout           .timeout_ms
     │  ├─ TaskCancelledError                      task_cancelled
     │  └─ TaskResultNotSerializableError          result_not_serializable
+    ├─ ModelUnavailableError (core ModelAPIError) model_unavailable      .model .retry_after
     └─ EstimationError                            estimation_failed
 
 ``code`` is stable: programs may match on it. The message says what happened, with the figures; ``hint`` says what to
@@ -41,7 +42,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.exceptions import ContextOverflowError as CoreContextOverflowError
-from langchain_core.exceptions import ModelError
+from langchain_core.exceptions import ModelAPIError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -219,6 +220,25 @@ class LedgerUnavailableError(BudgetError):
     """The ledger is locked, read-only, full, corrupt or out of reach: no call is made (fail closed)."""
 
     code = "ledger_unavailable"
+
+
+class ModelUnavailableError(LangChainRuntimeError, ModelAPIError):
+    """A circuit breaker holds calls of the model back: it failed too often just now. Nothing was sent.
+
+    It is also LangChain's ``ModelAPIError`` with ``is_retryable = True``: a later call may succeed.
+
+    Attributes:
+        model: The model.
+        retry_after: Seconds until the breaker lets a call through again.
+    """
+
+    code = "model_unavailable"
+    is_retryable = True
+
+    def __init__(self, message: str, *, model: str, retry_after: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.model = model
+        self.retry_after = retry_after
 
 
 class ContextOverflowError(LangChainRuntimeError, CoreContextOverflowError):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
 
 from langchain_runtime.contracts.errors import CurrencyMismatchError, InvalidInputError
+from langchain_runtime.contracts.records import trusted
 
 NANO: Final = 1_000_000_000
 """Nano units in one main unit."""
@@ -105,7 +106,9 @@ class Cost(BaseModel):
     @classmethod
     def from_nano(cls, nano: int, currency: str = "USD") -> Self:
         """The amount that ``nano`` nano units make (10^-9 of the main unit)."""
-        return cls(Decimal(f"{nano}E-{_PLACES}"), currency)
+        if currency in CURRENCIES and -MAX_NANO <= nano <= MAX_NANO:
+            return trusted(cls, {"amount": Decimal(nano).scaleb(-_PLACES, _EXACT), "currency": currency})
+        return cls(Decimal(f"{nano}E-{_PLACES}"), currency)  # says what is wrong
 
     @property
     def nano(self) -> int:

@@ -6,6 +6,8 @@ name, ``acarry_out`` the async twins.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +24,16 @@ class Step(NamedTuple):
 
 
 Plan = Generator[Step, Any, T]
+
+
+class _Sleeper:
+    sleep = staticmethod(time.sleep)
+    asleep = staticmethod(asyncio.sleep)
+
+
+def pause(seconds: float) -> Step:
+    """The step that lets so many seconds pass."""
+    return Step(_Sleeper, "sleep", (seconds,))
 
 
 def carry_out(plan: Plan[T]) -> T:

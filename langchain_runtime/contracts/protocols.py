@@ -40,6 +40,12 @@ class TokenEstimator(Protocol):
         """
         ...
 
+    def observe(
+        self, messages: Sequence[BaseMessage], usage: TokenUsage, *, model: str | None = None, tools: Sequence[Any] = ()
+    ) -> None:
+        """Learn from a call what its input really took; later estimates of the conversation and the model profit."""
+        ...
+
 
 @runtime_checkable
 class ModelCatalog(Protocol):

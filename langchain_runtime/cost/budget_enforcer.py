@@ -9,7 +9,6 @@ import asyncio
 import math
 import random as random_module
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -104,15 +103,16 @@ class BudgetEnforcer:
 
     def admission(self, hold: Hold, budgets: Sequence[Budget], shrink: Shrink) -> Plan[Reservation]:
         """What ``admit`` does, as a plan, for plans that contain it."""
-        by_scope = {budget.scope: budget for budget in budgets}
-        shadows = frozenset(budget.scope for budget in budgets if budget.on_exceed == "warn")
+        hold = _with_shadows(hold, budgets)
         shrinks, pause, deadlines = 0, _FIRST_PAUSE, dict[str, float]()
         while True:
-            decision = yield from self._ask(hold, shadows)
+            decision: Decision = yield Step(self._ledger, "reserve", (hold,))
             if decision.reservation is not None:
+                self._tell(hold, decision, "warn")
                 return decision.reservation
             assert decision.refused_by is not None
-            budget = by_scope.get(decision.refused_by.scope.name)
+            refused_by = decision.refused_by.scope.name
+            budget = next((budget for budget in budgets if budget.scope == refused_by), None)
             wish = budget.on_exceed if budget is not None else "raise"
             if wish == "cap" and shrinks < _MOST_SHRINKS:
                 smaller = shrink(decision.free_nano, decision.free_tokens)
@@ -120,41 +120,12 @@ class BudgetEnforcer:
                     raise self._refusal(hold, decision, "raise")
                 shrinks += 1
                 self._tell(hold, decision, "cap")
-                hold = smaller
+                hold = _with_shadows(smaller, budgets)
             elif budget is not None and wish == "wait" and decision.verdict is Verdict.WAIT:
                 yield from self._wait(hold, decision, budget, pause, deadlines)
                 pause = min(_LONGEST_PAUSE, pause * 2)
             else:
                 raise self._refusal(hold, decision, wish if wish in {"interrupt", "downgrade"} else "raise")
-
-    def _ask(self, hold: Hold, shadows: frozenset[str]) -> Plan[Decision]:
-        """Reserve ``hold``; where only ``shadows`` (scopes that warn) refuse it, record it all the same.
-
-        An unchecked hold skips every scope's check, so the scopes that do enforce are reserved by a probe of their
-        own first, which is given back once the whole hold stands: nobody can take their room in between.
-        """
-        decision: Decision = yield Step(self._ledger, "reserve", (hold,))
-        if decision.reservation is not None or shadows.isdisjoint(hold.scopes):
-            return decision
-        enforced = tuple(name for name in hold.scopes if name not in shadows)
-        # Held by nobody who renews: should it be left behind, it ends with its lease.
-        probe = hold.model_copy(
-            update={"id": uuid.uuid4().hex, "scopes": enforced, "sent": False, "holder": f"{hold.holder}:probe"}
-        )
-        if enforced:
-            answer: Decision = yield Step(self._ledger, "reserve", (probe,))
-            if answer.reservation is None:
-                return answer
-        self._tell(hold, decision, "warn")
-        try:
-            noted = hold.model_copy(update={"unchecked": True})
-            recorded: Decision = yield Step(self._ledger, "reserve", (noted,))
-            if enforced:
-                yield Step(self._ledger, "release", (probe.id,))
-        except BaseException:  # cancelled or cut off: nobody receives what was recorded
-            yield Step(self._ledger, "release", (hold.id,))
-            raise
-        return recorded
 
     def _wait(
         self, hold: Hold, decision: Decision, budget: Budget, pause: float, deadlines: dict[str, float]
@@ -203,6 +174,15 @@ class BudgetEnforcer:
                 needed=Cost.from_nano(hold.nano, hold.currency),
             )
         )
+
+
+def _with_shadows(hold: Hold, budgets: Sequence[Budget]) -> Hold:
+    """``hold``, so that the scopes of budgets that warn refuse nothing; a budget that does refuse has precedence."""
+    if not any([budget.on_exceed == "warn" for budget in budgets]):  # noqa: C419 - a generator takes twice the time
+        return hold
+    refusing = {budget.scope for budget in budgets if budget.on_exceed != "warn"}
+    warning = {budget.scope for budget in budgets} - refusing
+    return hold.model_copy(update={"shadows": tuple(name for name in hold.scopes if name in warning)})
 
 
 def refusal(hold: Hold, decision: Decision) -> BudgetExceededError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from langchain_runtime.contracts.errors import UnpricedModelError
 from langchain_runtime.contracts.money import Cost
@@ -14,11 +14,43 @@ from langchain_runtime.cost.model_catalog import default_catalog
 
 _MILLION: Final = 1_000_000
 
-_STANDARD: Final = frozenset({"auto", "default", "on_demand", "standard", "standard_only"})
+_STANDARD: Final = frozenset({"auto", "default", "global", "on_demand", "standard", "standard_only"})
 """Providers' names of the tier that the list price is for (API references of OpenAI, Anthropic and Groq, 2026)."""
 
 _NEVER_DEARER: Final = frozenset({"batch", "flex"})
 """Tiers that trade speed for a discount: without a price of their own, the standard one is high enough."""
+
+
+class _Rates(NamedTuple):
+    """What a call of some size costs in nano units per million tokens, each token in exactly one kind."""
+
+    input: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+    audio_input: int | None
+    output: int
+    audio_output: int | None
+    per_request: int
+
+
+class _Step(NamedTuple):
+    """Rates of calls with more input than ``above``, up to the next step.
+
+    Attributes:
+        above: Input tokens.
+        rates: What such a call is billed.
+        dearest_input: The highest input-side rate that can apply to any token of it, also while the tier is the
+            standard one.
+        dearest_output: As ``dearest_input``, on the output side.
+        dearest_fee: As ``dearest_input``, for the call itself.
+    """
+
+    above: int
+    rates: _Rates
+    dearest_input: int
+    dearest_output: int
+    dearest_fee: int
 
 
 class CostCalculator:
@@ -32,6 +64,7 @@ class CostCalculator:
 
     def __init__(self, catalog: ModelCatalog | None = None) -> None:
         self._catalog = catalog or default_catalog()
+        self._compiled: dict[tuple[str, str | None], tuple[ModelInfo, tuple[_Step, ...]]] = {}
 
     def cost(self, usage: TokenUsage, model: str, *, service_tier: str | None = None) -> Cost:
         """What a call with this usage costs.
@@ -48,10 +81,21 @@ class CostCalculator:
             UnknownModelError: The catalogue has no such model.
             UnpricedModelError: The model, a unit it used or the service tier has no price.
         """
-        info = self._catalog.get(model)
-        *_, card = _cards_up_to(info, usage.input, service_tier)
-        total = sum(tokens * rate for tokens, rate in _lines(usage, card, info.id))
-        return Cost.from_nano(card.per_request - -total // _MILLION, info.currency)
+        info, steps = self._steps(model, service_tier)
+        rates = _reached(steps, usage.input).rates
+        plain_input, plain_output, nano = usage.input, usage.output, 0
+        if usage.cache_read or usage.cache_write:
+            plain_input -= usage.cache_read + usage.cache_write
+            nano += usage.cache_read * rates.cache_read + usage.cache_write_1h * rates.cache_write_1h
+            nano += max(0, usage.cache_write - usage.cache_write_1h) * rates.cache_write_5m
+        if usage.audio_input:
+            plain_input -= usage.audio_input
+            nano += usage.audio_input * _audio_rate(rates.audio_input, usage.audio_input, info.id, "audio_input")
+        if usage.audio_output:
+            plain_output -= usage.audio_output
+            nano += usage.audio_output * _audio_rate(rates.audio_output, usage.audio_output, info.id, "audio_output")
+        nano += max(0, plain_input) * rates.input + max(0, plain_output) * rates.output
+        return Cost.from_nano(rates.per_request - -nano // _MILLION, info.currency)
 
     def worst_case(self, input_tokens: int, output_tokens: int, model: str, *, service_tier: str | None = None) -> Cost:
         """The most that a call of this size can cost.
@@ -71,21 +115,64 @@ class CostCalculator:
             UnknownModelError: The catalogue has no such model.
             UnpricedModelError: It knows no price for it, or none for the service tier.
         """
+        info, steps = self._steps(model, service_tier)
+        step = _reached(steps, input_tokens)
+        nano = input_tokens * step.dearest_input + output_tokens * step.dearest_output
+        return Cost.from_nano(step.dearest_fee - -nano // _MILLION, info.currency)
+
+    def _steps(self, model: str, service_tier: str | None) -> tuple[ModelInfo, tuple[_Step, ...]]:
+        """The model's prices, compiled once for as long as the catalogue says the same."""
         info = self._catalog.get(model)
-        cards = [*_cards_up_to(info, input_tokens, None), *_cards_up_to(info, input_tokens, service_tier)]
-        input_rate = max(
-            rate
-            for card in cards
-            for rate in (card.input, card.cache_read or 0, card.cache_write or 0, card.cache_write_1h or 0)
+        known = self._compiled.get((model, service_tier))
+        if known is None or known[0] is not info:
+            known = self._compiled[model, service_tier] = (info, tuple(_compile(info, service_tier)))
+        return known
+
+
+def _reached(steps: tuple[_Step, ...], input_tokens: int) -> _Step:
+    reached = steps[0]
+    for step in steps[1:]:
+        if input_tokens > step.above:
+            reached = step
+    return reached
+
+
+def _compile(info: ModelInfo, service_tier: str | None) -> Iterator[_Step]:
+    """The steps of a model's prices, ascending; each covers everything that a call below it may be charged.
+
+    Raises:
+        UnpricedModelError: The model or the service tier has no price.
+    """
+    standard = list(_cards(info, None))
+    asked = list(_cards(info, service_tier))
+    for number, (above, card) in enumerate(asked, start=1):
+        possible = [card for _, card in (*standard[:number], *asked[:number])]
+        inputs = [(c.input, c.cache_read or 0, c.cache_write or 0, c.cache_write_1h or 0) for c in possible]
+        yield _Step(
+            above,
+            _rates(card),
+            dearest_input=max(max(rates) for rates in inputs),
+            dearest_output=max(max(c.output, c.audio_output or 0) for c in possible),
+            dearest_fee=max(c.per_request for c in possible),
         )
-        output_rate = max(rate for card in cards for rate in (card.output, card.audio_output or 0))
-        total = input_tokens * input_rate + output_tokens * output_rate
-        fee = max(card.per_request for card in cards)
-        return Cost.from_nano(fee - -total // _MILLION, info.currency)
 
 
-def _cards_up_to(info: ModelInfo, input_tokens: int, service_tier: str | None) -> Iterator[RateCard]:
-    """The cards whose thresholds the input exceeds, ascending: the last one holds for the whole call.
+def _rates(card: RateCard) -> _Rates:
+    written = card.input if card.cache_write is None else card.cache_write
+    return _Rates(
+        input=card.input,
+        cache_read=card.input if card.cache_read is None else card.cache_read,
+        cache_write_5m=written,
+        cache_write_1h=written if card.cache_write_1h is None else card.cache_write_1h,
+        audio_input=card.audio_input,
+        output=card.output,
+        audio_output=card.audio_output,
+        per_request=card.per_request,
+    )
+
+
+def _cards(info: ModelInfo, service_tier: str | None) -> Iterator[tuple[int, RateCard]]:
+    """The card of the whole call by the input that it must exceed, ascending; the first holds from nothing on.
 
     Raises:
         UnpricedModelError: The model or the service tier has no price.
@@ -102,28 +189,13 @@ def _cards_up_to(info: ModelInfo, input_tokens: int, service_tier: str | None) -
             unit=f"service_tier:{service_tier}",
             hint="ask for the standard tier, or use a budget without a limit",
         )
-    yield info.rates if named is None else info.service_tiers[named]
+    yield 0, info.rates if named is None else info.service_tiers[named]
     for tier in info.tiers:
-        if input_tokens > tier.above_input_tokens:
-            yield tier.rates if named is None else tier.service_tiers.get(named, tier.rates)
+        yield tier.above_input_tokens, tier.rates if named is None else tier.service_tiers.get(named, tier.rates)
 
 
-def _lines(usage: TokenUsage, card: RateCard, model: str) -> Iterator[tuple[int, int]]:
-    """Tokens and their rate; each token in exactly one line."""
-    written_5m = max(0, usage.cache_write - usage.cache_write_1h)
-    write_rate = card.cache_write if card.cache_write is not None else card.input
-    plain_input = max(0, usage.input - usage.cache_read - usage.cache_write - usage.audio_input)
-    yield plain_input, card.input
-    yield usage.cache_read, card.cache_read if card.cache_read is not None else card.input
-    yield written_5m, write_rate
-    yield usage.cache_write_1h, card.cache_write_1h if card.cache_write_1h is not None else write_rate
-    yield usage.audio_input, _audio_rate(usage.audio_input, card.audio_input, model, "audio_input")
-    yield max(0, usage.output - usage.audio_output), card.output
-    yield usage.audio_output, _audio_rate(usage.audio_output, card.audio_output, model, "audio_output")
-
-
-def _audio_rate(tokens: int, rate: int | None, model: str, unit: str) -> int:
-    if rate is None and tokens:
+def _audio_rate(rate: int | None, tokens: int, model: str, unit: str) -> int:
+    if rate is None:
         # Text rates would come out up to 14 times too low.
         raise UnpricedModelError(
             f"{model!r} used {tokens} {unit} tokens, for which no price is known",
@@ -131,4 +203,4 @@ def _audio_rate(tokens: int, rate: int | None, model: str, unit: str) -> int:
             unit=unit,
             hint="give the price in a catalogue overlay",
         )
-    return rate or 0
+    return rate

@@ -6,6 +6,7 @@ import difflib
 import functools
 import re
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -45,6 +46,9 @@ PROVIDERS: Final = {
 _LIMITS: Final = {"context_window", "max_output_tokens", "reasoning"}
 """What an overlay entry without rates may correct: the price and where it comes from stay the catalogue's."""
 
+_DAY: Final = 86_400
+"""Seconds."""
+
 LOCAL: Final = "extractive"
 _FREE = RateCard(input=0, output=0, cache_read=0, cache_write=0)
 
@@ -68,7 +72,7 @@ class ModelCatalog:
         self._roles = dict(ROLES)
         self._lock = threading.Lock()
         self._known: dict[str, ModelInfo] = {}
-        self._day: date | None = None
+        self._day = -1
 
     def get(self, model: str) -> ModelInfo:
         """The model behind ``provider:name``, a bare name or a role.
@@ -77,13 +81,13 @@ class ModelCatalog:
             UnknownModelError: There is none; the hint names the nearest.
         """
         name = self._roles.get(model, model)
-        today = datetime.now(tz=UTC).date()
-        known = self._known.get(name) if today == self._day else None
+        day = int(time.time() // _DAY)  # of the epoch, in UTC
+        known = self._known.get(name) if day == self._day else None
         if known is None:
-            known = self._look_up(name, today)
+            known = self._look_up(name, datetime.fromtimestamp(day * _DAY, tz=UTC).date())
             with self._lock:
-                if today != self._day:  # list prices change from one day to the next
-                    self._known, self._day = {}, today  # in this order: nobody may read old prices under the new day
+                if day != self._day:  # list prices change from one day to the next
+                    self._known, self._day = {}, day  # in this order: nobody may read old prices under the new day
                 self._known[name] = known
         return known
 

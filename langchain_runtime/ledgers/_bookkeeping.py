@@ -17,13 +17,12 @@ from langchain_runtime.contracts.budget import (
 )
 from langchain_runtime.contracts.errors import BudgetNotSetError, InvalidInputError
 from langchain_runtime.contracts.events import LifecycleEvent, parse_event
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import TaskOutcome, TaskState
 from langchain_runtime.ledgers import _limits, _rules
 from langchain_runtime.ledgers._books import SWEEP_LIMIT, Books, accounts_of
-from langchain_runtime.ledgers._rules import LIVE, Account, Answer, Entry
+from langchain_runtime.ledgers._rules import LIVE, Account, Entry
 from langchain_runtime.ledgers._twins import AsyncTwins
-
-_ADMITTED = Answer(Verdict.ADMIT, None)
 
 
 class Bookkeeper(AsyncTwins):
@@ -127,15 +126,16 @@ class Bookkeeper(AsyncTwins):
             entry = books.entry(hold.id)
             if entry is not None:
                 _rules.check_repeat(entry, hold, books.now)
-                return _decision(_ADMITTED, entry, accounts)
+                return _decision(Verdict.ADMIT, None, entry, accounts, hold)
             answer = _rules.decide(accounts, hold)
-            if answer.verdict is not Verdict.ADMIT and not hold.unchecked:
-                return _decision(answer, None, accounts)
+            refused = None if answer.refused is None else answer.refused.balance()
+            if answer.verdict is not Verdict.ADMIT:
+                return _decision(answer.verdict, refused, None, accounts, hold)
             entry = Entry.of(hold, books.now)
             _rules.take(accounts, hold)
             books.add_entry(entry)
             books.save_figures(accounts)
-            return _decision(_ADMITTED, entry, accounts)
+            return _decision(Verdict.ADMIT, refused, entry, accounts, hold)
 
     def mark_sent(self, reservation_id: str, lease: int) -> None:
         """Fence: from here on the provider may bill; renews the lease. See ``Ledger.mark_sent``."""
@@ -273,12 +273,17 @@ def _end_abandoned(books: Books, entry: Entry) -> None:
     books.save_figures(accounts, charges)
 
 
-def _decision(answer: Answer, entry: Entry | None, accounts: Sequence[Account]) -> Decision:
-    free_nano, free_tokens = _rules.free(accounts)
-    return Decision(
-        verdict=answer.verdict,
-        reservation=None if entry is None else entry.reservation(),
-        refused_by=None if answer.refused is None else answer.refused.balance(),
-        free_nano=free_nano,
-        free_tokens=free_tokens,
+def _decision(
+    verdict: Verdict, refused: Balance | None, entry: Entry | None, accounts: Sequence[Account], hold: Hold
+) -> Decision:
+    free_nano, free_tokens = _rules.free(accounts, hold.shadows)
+    return trusted(
+        Decision,
+        {
+            "verdict": verdict,
+            "reservation": None if entry is None else entry.reservation(),
+            "refused_by": refused,
+            "free_nano": free_nano,
+            "free_tokens": free_tokens,
+        },
     )

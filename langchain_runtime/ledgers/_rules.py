@@ -22,10 +22,14 @@ from langchain_runtime.contracts.budget import (
     Verdict,
 )
 from langchain_runtime.contracts.errors import CurrencyMismatchError, InvalidInputError, ReservationLostError
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.usage import TokenUsage
 from langchain_runtime.ledgers._periods import calendar_window
 
+# Names of our own: looking a member up in its class takes longer than most rules below.
 _HELD, _SENT = ReservationState.HELD, ReservationState.SENT
+_RELEASED, _SETTLED, _FORFEITED = ReservationState.RELEASED, ReservationState.SETTLED, ReservationState.FORFEITED
+_ADMIT, _WAIT, _EXHAUSTED = Verdict.ADMIT, Verdict.WAIT, Verdict.EXHAUSTED
 LIVE = (_HELD, _SENT)
 """States in which a reservation still holds money."""
 
@@ -120,14 +124,17 @@ class Entry:
 
     def reservation(self) -> Reservation:
         """The reservation as callers see it."""
-        return Reservation(
-            hold=self.hold,
-            state=self.state,
-            lease=self.lease,
-            charged_nano=self.charged,
-            usage=self.usage,
-            created_at=self.created_at,
-            ended_at=self.ended_at,
+        return trusted(
+            Reservation,
+            {
+                "hold": self.hold,
+                "state": self.state,
+                "lease": self.lease,
+                "charged_nano": self.charged,
+                "usage": self.usage,
+                "created_at": self.created_at,
+                "ended_at": self.ended_at,
+            },
         )
 
 
@@ -143,7 +150,7 @@ class Charge(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a hold is answered, and the account that refused it; None when admitted."""
+    """What a hold is answered, and the account that refused it, or would have if it were no shadow; else None."""
 
     verdict: Verdict
     refused: Account | None
@@ -156,62 +163,81 @@ def decide(accounts: Sequence[Account], hold: Hold) -> Answer:
     """Whether ``hold`` fits every account, and if not, whether waiting for calls in flight can help.
 
     ``accounts`` come in the order of ``hold.scopes``. The first account that can never take the hold is named as the
-    one that refused; where there is none, the first whose calls in flight stand in the way.
+    one that refused; where there is none, the first whose calls in flight stand in the way. Shadows refuse nothing:
+    the first that would have is named where the hold is admitted.
 
     Raises:
         CurrencyMismatchError: An account is in another currency.
     """
+    nano, tokens, currency = hold.nano, hold.tokens, hold.currency
     waits: Account | None = None
     exhausted: Account | None = None
+    warns: Account | None = None
     for account in accounts:
-        if account.currency != hold.currency:
-            raise CurrencyMismatchError(
-                f"scope {account.name!r} is in {account.currency}, the call is priced in {hold.currency}",
-                expected=account.currency,
-                actual=hold.currency,
-                hint="open the budget in the currency of the model's prices",
-            )
-        verdict = _verdict(account, hold)
-        if verdict is Verdict.EXHAUSTED and exhausted is None:
-            exhausted = account
-        elif verdict is Verdict.WAIT and waits is None:
-            waits = account
-    verdict = Verdict.EXHAUSTED if exhausted else Verdict.WAIT if waits else Verdict.ADMIT
-    return Answer(verdict, exhausted or waits)
+        if account.currency != currency:
+            raise _currency_mismatch(account, currency)
+        verdict = _verdict(account, nano, tokens)
+        if verdict is _ADMIT:
+            continue
+        if account.name in hold.shadows:
+            warns = warns or account
+        elif verdict is _EXHAUSTED:
+            exhausted = exhausted or account
+        else:
+            waits = waits or account
+    if exhausted is not None:
+        return Answer(_EXHAUSTED, exhausted)
+    if waits is not None:
+        return Answer(_WAIT, waits)
+    return Answer(_ADMIT, warns)
 
 
-def _verdict(account: Account, hold: Hold) -> Verdict:
-    limit, token_limit = account.limit, account.token_limit
-    money = account.spent + hold.nano
-    tokens = account.tokens_spent + hold.tokens
-    if (limit is not None and money > limit) or (token_limit is not None and tokens > token_limit):
-        return Verdict.EXHAUSTED
-    if limit is not None and money + account.held > limit:
-        return Verdict.WAIT
-    if token_limit is not None and tokens + account.tokens_held > token_limit:
-        return Verdict.WAIT
-    return Verdict.ADMIT
+def _currency_mismatch(account: Account, currency: str) -> CurrencyMismatchError:
+    return CurrencyMismatchError(
+        f"scope {account.name!r} is in {account.currency}, the call is priced in {currency}",
+        expected=account.currency,
+        actual=currency,
+        hint="open the budget in the currency of the model's prices",
+    )
 
 
-def free(accounts: Sequence[Account]) -> tuple[int | None, int | None]:
+def _verdict(account: Account, nano: int, tokens: int) -> Verdict:
+    verdict = _ADMIT
+    if account.limit is not None:
+        left = account.limit - account.spent - nano
+        if left < account.held:
+            verdict = _EXHAUSTED if left < 0 else _WAIT
+    if account.token_limit is not None and verdict is not _EXHAUSTED:
+        left = account.token_limit - account.tokens_spent - tokens
+        if left < account.tokens_held:
+            verdict = _EXHAUSTED if left < 0 else _WAIT
+    return verdict
+
+
+def free(accounts: Sequence[Account], shadows: Sequence[str]) -> tuple[int | None, int | None]:
     """The least money and the fewest tokens that are neither spent nor held; None where no account has a limit."""
     money: int | None = None
     tokens: int | None = None
     for account in accounts:
+        if account.name in shadows:
+            continue
         if account.limit is not None:
-            left = max(0, account.limit - account.spent - account.held)
-            money = left if money is None else min(money, left)
+            left = account.limit - account.spent - account.held
+            if money is None or left < money:
+                money = left if left > 0 else 0
         if account.token_limit is not None:
-            left = max(0, account.token_limit - account.tokens_spent - account.tokens_held)
-            tokens = left if tokens is None else min(tokens, left)
+            left = account.token_limit - account.tokens_spent - account.tokens_held
+            if tokens is None or left < tokens:
+                tokens = left if left > 0 else 0
     return money, tokens
 
 
 def take(accounts: Sequence[Account], hold: Hold) -> None:
     """Count ``hold`` as in flight."""
+    nano, tokens = hold.nano, hold.tokens
     for account in accounts:
-        account.held += hold.nano
-        account.tokens_held += hold.tokens
+        account.held += nano
+        account.tokens_held += tokens
 
 
 # --- ending ----------------------------------------------------------------------------------------------------------
@@ -222,51 +248,53 @@ def settle(entry: Entry, accounts: Sequence[Account], settlement: Settlement, no
 
     An unknown price charges the hold, unknown tokens the hold's (or what was reported, if that is more).
     """
-    usage = settlement.usage
-    nano = entry.hold.nano if settlement.nano is None else settlement.nano
-    reported = 0 if usage is None else usage.total
-    unknown = settlement.nano is None or usage is None
-    tokens = max(reported, entry.hold.tokens) if unknown else reported
-    charges = _end(entry, accounts, ReservationState.SETTLED, now, nano=nano, tokens=tokens)
+    usage, nano = settlement.usage, settlement.nano
+    if nano is None or usage is None:
+        nano = entry.hold.nano if nano is None else nano
+        tokens = max(0 if usage is None else usage.total, entry.hold.tokens)
+    else:
+        tokens = usage.total
+    charges = _end(entry, accounts, _SETTLED, now, nano, tokens)
     entry.usage = usage
     return charges
 
 
 def release(entry: Entry, accounts: Sequence[Account], now: float) -> None:
     """Give a live hold back."""
-    _end(entry, accounts, ReservationState.RELEASED, now, nano=0, tokens=0)
+    _end(entry, accounts, _RELEASED, now, 0, 0)
 
 
 def expire(entry: Entry, accounts: Sequence[Account], now: float) -> list[Charge]:
     """End a live hold whose lease ran out: given back if it was never sent, else charged at its worst case."""
     if entry.state is _HELD:
-        return _end(entry, accounts, ReservationState.RELEASED, now, nano=0, tokens=0)
-    worst = entry.hold
-    return _end(entry, accounts, ReservationState.FORFEITED, now, nano=worst.nano, tokens=worst.tokens)
+        return _end(entry, accounts, _RELEASED, now, 0, 0)
+    return _end(entry, accounts, _FORFEITED, now, entry.hold.nano, entry.hold.tokens)
 
 
 def _end(
-    entry: Entry, accounts: Sequence[Account], state: ReservationState, now: float, *, nano: int, tokens: int
+    entry: Entry, accounts: Sequence[Account], state: ReservationState, now: float, nano: int, tokens: int
 ) -> list[Charge]:
-    before = entry.state
+    before, held, tokens_held = entry.state, entry.hold.nano, entry.hold.tokens
+    live = before in LIVE
     # A released hold covers nothing any more: whatever a late settlement brings was not reserved.
-    excess = max(0, nano if before is ReservationState.RELEASED else nano - entry.hold.nano)
-    forfeited = nano if state is ReservationState.FORFEITED else 0
+    excess = nano if before is _RELEASED else nano - held
+    forfeited = nano if state is _FORFEITED else 0
     charges = []
     for account in accounts:
-        # Not before the window, should the clock have gone back: a rolling period forgets from its start on.
-        spent, used, at = nano, tokens, max(now, account.start)
-        if before in LIVE:
-            account.held -= entry.hold.nano
-            account.tokens_held -= entry.hold.tokens
-        elif before is ReservationState.FORFEITED:
+        spent, used, at = nano, tokens, now
+        if live:
+            account.held -= held
+            account.tokens_held -= tokens_held
+        elif before is _FORFEITED:
             spent, used, at = _correct_forfeit(entry, account, nano, tokens, now)
         account.spent += spent
         account.tokens_spent += used
         account.forfeited += forfeited
-        account.overdrawn += excess
-        if account.window_seconds is not None and state is not ReservationState.RELEASED:
-            charges.append(Charge(account.name, entry.lease, at, spent, used, forfeited))
+        if excess > 0:
+            account.overdrawn += excess
+        if account.period is not None and account.window_seconds is not None and state is not _RELEASED:
+            # Not before the window, should the clock have gone back: a rolling period forgets from its start on.
+            charges.append(Charge(account.name, entry.lease, max(at, account.start), spent, used, forfeited))
     entry.state, entry.charged, entry.tokens, entry.ended_at = state, nano, tokens, now
     return charges
 

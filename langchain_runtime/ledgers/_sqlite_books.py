@@ -22,7 +22,7 @@ _ACCOUNT: Final = """
     FROM scopes
 """
 _ENTRY: Final = """
-    SELECT id, scopes, nano, currency, tokens, holder, lease_seconds, reserved_sent, unchecked, priced, run_id,
+    SELECT id, scopes, nano, currency, tokens, holder, lease_seconds, reserved_sent, shadows, priced, run_id,
            task_id, model, state, lease, expires_at, created_at, charged_nano, charged_tokens, usage, ended_at
     FROM reservations
 """
@@ -182,8 +182,8 @@ class SqliteBooks(Books):
         hold = entry.hold
         added = self._execute(
             "INSERT INTO reservations (id, scopes, nano, currency, tokens, holder, lease_seconds, reserved_sent,"
-            " unchecked, priced, run_id, task_id, model, state, expires_at, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " shadows, priced, run_id, task_id, model, state, expires_at, created_at, unchecked)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 hold.id,
                 json.dumps(hold.scopes),
@@ -193,7 +193,7 @@ class SqliteBooks(Books):
                 hold.holder,
                 hold.lease_seconds,
                 hold.sent,
-                hold.unchecked,
+                json.dumps(hold.shadows),
                 hold.priced,
                 hold.run_id,
                 hold.task_id,
@@ -266,7 +266,7 @@ def _period(period: str | None) -> Period | None:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     (
-        (id_, scopes, nano, currency, tokens, holder, lease_seconds, sent, unchecked, priced, run_id, task_id, model),
+        (id_, scopes, nano, currency, tokens, holder, lease_seconds, sent, shadows, priced, run_id, task_id, model),
         ended,
     ) = (
         row[:13],
@@ -281,7 +281,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         holder=holder,
         lease_seconds=lease_seconds,
         sent=bool(sent),
-        unchecked=bool(unchecked),
+        shadows=tuple(json.loads(shadows)),
         priced=bool(priced),
         run_id=run_id,
         task_id=task_id,

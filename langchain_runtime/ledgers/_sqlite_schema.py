@@ -105,6 +105,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX events_of_run ON events (run_id, position)",
     ),
+    (  # 2: a hold says which of its scopes only record; before, it was all of them (``unchecked``) or none.
+        # The old column stays: SQLite drops columns from 3.35 on only, and a process of the release before that has
+        # the file open goes on writing it.
+        "ALTER TABLE reservations ADD COLUMN shadows TEXT NOT NULL DEFAULT '[]'",
+        "UPDATE reservations SET shadows = scopes WHERE unchecked",
+    ),
 )
 
 

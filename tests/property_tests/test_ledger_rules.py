@@ -63,7 +63,7 @@ def test_the_account_that_refuses_is_the_first_with_the_verdict_given(accounts, 
 
 @given(account_lists(), amounts, amounts)
 def test_what_is_free_is_the_most_that_is_admitted(accounts, nano, tokens):
-    money, count = _rules.free(accounts)
+    money, count = _rules.free(accounts, ())
     hold = hold_on(accounts, nano, tokens)
     fits_free = (money is None or nano <= money) and (count is None or tokens <= count)
     overdrawn = any(

@@ -49,7 +49,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.known = {}
         self.limits = {"run": 100, "tenant": None, "user": 150}
         self.token_limits = {"run": None, "tenant": 120, "user": None}
-        self.beyond_limits = False  # by an unchecked hold, an uncovered charge or a lowered limit
+        self.beyond_limits = False  # by a shadow, an uncovered charge or a lowered limit
         self.ids, self.keys = count(), count()
 
     def teardown(self):
@@ -98,18 +98,18 @@ class LedgerMachine(RuleBasedStateMachine):
         nano=amounts,
         tokens=amounts,
         sent=st.booleans(),
-        unchecked=st.sampled_from([False] * 9 + [True]),
+        shadows=st.sampled_from([()] * 9 + [("user",), ("run", "user")]),
         lease=st.integers(1, 100),
         holder=st.sampled_from(["me", "you"]),
     )
-    def reserve(self, *, scopes, nano, tokens, sent, unchecked, lease, holder):
+    def reserve(self, *, scopes, nano, tokens, sent, shadows, lease, holder):
         hold = Hold(
             id=f"call-{next(self.ids)}",
             scopes=scopes,
             nano=nano,
             tokens=tokens,
             sent=sent,
-            unchecked=unchecked,
+            shadows=tuple(set(shadows) & set(scopes)),
             lease_seconds=lease,
             holder=holder,
             run_id="r",
@@ -117,23 +117,26 @@ class LedgerMachine(RuleBasedStateMachine):
         self.sweep()
         fits = self.fits(hold, beside_held=True)
         decision = self.each("reserve", hold)
-        assert (decision.verdict is Verdict.ADMIT) == (fits or unchecked)
+        assert (decision.verdict is Verdict.ADMIT) == fits
+        if fits:
+            warns = not self.fits(hold, beside_held=True, names=hold.shadows)
+            assert (decision.refused_by is not None) == warns
+            self.beyond_limits |= warns
         if decision.reservation is None:
             assert (decision.verdict is Verdict.WAIT) == self.fits(hold, beside_held=False)
         else:
-            self.beyond_limits |= not fits
             state = ReservationState.SENT if sent else ReservationState.HELD
             self.known[hold.id] = Call(hold, state, self.clock.now + lease, decision.reservation.lease)
         return hold
 
-    def fits(self, hold, *, beside_held):
+    def fits(self, hold, *, beside_held, names=None):
         def fits_scope(name):
             figures, limit, token_limit = self.figures(name), self.limits[name], self.token_limits[name]
             money = figures["spent_nano"] + hold.nano + beside_held * figures["held_nano"]
             tokens = figures["tokens_spent"] + hold.tokens + beside_held * figures["tokens_held"]
             return (limit is None or money <= limit) and (token_limit is None or tokens <= token_limit)
 
-        return all(fits_scope(name) for name in hold.scopes)
+        return all(map(fits_scope, set(hold.scopes) - set(hold.shadows) if names is None else names))
 
     @rule(hold=calls)
     def reserve_again(self, hold):

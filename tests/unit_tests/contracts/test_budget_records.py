@@ -126,6 +126,14 @@ def test_a_hold_charges_each_scope_once_and_in_one_order():
     assert Hold(scopes=("b", "a", "b"), nano=1, holder="me").scopes == ("a", "b")
 
 
+def test_shadows_are_sorted_and_among_the_scopes():
+    assert Hold(scopes=("c", "b", "a"), shadows=("c", "a", "c"), nano=1, holder="me").shadows == ("a", "c")
+    with pytest.raises(InvalidInputError, match=r"'x', 'y' cannot be a shadow"):
+        Hold(scopes=("a",), shadows=("y", "a", "x"), nano=1, holder="me")
+    with pytest.raises(InvalidInputError, match="not a valid scope"):
+        Hold(scopes=("a",), shadows=("",), nano=1, holder="me")
+
+
 @pytest.mark.parametrize("fields", [{"nano": -1}, {"tokens": -1}, {"lease_seconds": 0}], ids=str)
 def test_a_hold_is_not_negative_and_its_lease_not_over(fields):
     with pytest.raises(ValidationError):

@@ -4,7 +4,8 @@ I9, the mean of both rates, is the defect of H12.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -165,7 +166,8 @@ def at(monkeypatch):
             def now(cls, tz=None):
                 return datetime.fromisoformat(moment).replace(tzinfo=tz)
 
-        monkeypatch.setattr(model_catalog, "datetime", Clock)
+        seconds = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()
+        monkeypatch.setattr(model_catalog, "time", SimpleNamespace(time=lambda: seconds))
         monkeypatch.setattr(price_table, "datetime", Clock)
 
     return set_clock
