@@ -29,7 +29,7 @@ from langchain_runtime.chat_models._guarded_requests import (
     is_inner_call,
 )
 from langchain_runtime.contracts.budget import Budget, Scope
-from langchain_runtime.contracts.errors import BudgetNotSetError, InvalidInputError
+from langchain_runtime.contracts.errors import BudgetExceededError, BudgetNotSetError, InvalidInputError
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.protocols import ModelCatalog, ModelLadder
 from langchain_runtime.cost import CircuitBreaker, RateLimiter
@@ -88,6 +88,17 @@ class BudgetedChatModel(_Mixin):
                     stacklevel=2,
                 )
         return super().with_fallbacks(fallbacks, **options)
+
+    def with_retry(self, **options: Any) -> Any:
+        """As LangChain's, with a warning where it would try a refused call again and again."""
+        types = options.get("retry_if_exception_type", (Exception,))
+        if issubclass(BudgetExceededError, tuple(types)):
+            warnings.warn(
+                "with_retry will also try calls again that the budget refuses: leave BudgetExceededError out of "
+                "retry_if_exception_type, or set max_retries on the model, where each try has a hold of its own",
+                stacklevel=2,
+            )
+        return super().with_retry(**options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the model's own class: the budgeted one is made anew in each process."""
