@@ -1,10 +1,13 @@
+import copy
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 
-from langchain_runtime.adapters.request_bounds import DEFAULT_CAP, FLOOR, REASONING_FLOOR, bound_call
+from langchain_runtime.adapters.request_bounds import DEFAULT_CAP, FLOOR, REASONING_FLOOR, TermsMemo, bound_call
 from langchain_runtime.contracts.errors import EstimationError, InvalidInputError, UnpricedModelError
 from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator
 from langchain_runtime.testing.scripted_chat_model import ScriptedChatModel
@@ -164,3 +167,84 @@ def test_an_image_fails_closed_only_under_a_limit():
     with pytest.raises(EstimationError):
         bound(messages=image)
     assert bound(messages=image, bounded=False).input_tokens > 0
+
+
+# --- remembered terms -------------------------------------------------------------------------------------------------
+
+
+class Carrier(ScriptedChatModel):
+    model_kwargs: dict = {}
+
+
+class Terms:
+    """Asks one memo again and again."""
+
+    def __init__(self):
+        self.memo = TermsMemo()
+        self.catalog = ModelCatalog({"models": {"scripted-1": {"input": "1", "output": "5"}}})
+        self.model = Carrier(max_tokens=50)
+
+    def __call__(self, kwargs=None, **options):
+        return self.memo.terms(
+            self.model,
+            kwargs or {},
+            calculator=CostCalculator(self.catalog),
+            catalog=self.catalog,
+            price_as=None,
+            **{"priced": True, "bounded": True, **options},
+        )
+
+
+def test_terms_are_found_out_once_for_calls_without_arguments():
+    terms = Terms()
+    assert terms() is terms()
+
+
+def test_a_call_with_arguments_has_terms_of_its_own():
+    terms = Terms()
+    plain = terms()
+    assert terms({"max_tokens": 9}).first_cap == 9
+    assert terms() is plain
+
+
+def test_a_field_that_is_set_anew_is_seen():
+    terms = Terms()
+    assert terms().first_cap == 50
+    terms.model.max_tokens = 20
+    assert terms().first_cap == 20
+
+
+def test_a_change_inside_a_field_is_seen():
+    terms = Terms()
+    terms()
+    terms.model.model_kwargs["n"] = 3
+    assert terms().choices == 3
+    terms.model.model_kwargs["n"] = 4
+    assert terms().choices == 4
+    terms.model.model_kwargs["max_output_tokens"] = 10**6
+    with pytest.raises(InvalidInputError, match="would override the cap"):
+        terms()
+
+
+def test_a_change_of_prices_is_seen():
+    terms = Terms()
+    before = terms()
+    terms.catalog = ModelCatalog({"models": {"scripted-1": {"input": "2", "output": "5"}}})
+    assert terms().info.rates.input == 2 * before.info.rates.input
+
+
+def test_terms_for_a_budget_that_only_warns_are_not_those_of_one_that_limits():
+    terms = Terms()
+    terms.model = Carrier(model="unknown", max_tokens=50)
+    assert terms(priced=False).calculator is None
+    with pytest.raises(UnpricedModelError):
+        terms()
+
+
+def test_copies_and_pickles_remember_nothing():
+    terms = Terms()
+    first = terms()
+    for travel in (copy.deepcopy, lambda memo: pickle.loads(pickle.dumps(memo))):
+        other = Terms()
+        other.model, other.catalog, other.memo = terms.model, terms.catalog, travel(terms.memo)
+        assert other() is not first

@@ -130,6 +130,38 @@ def test_service_tiers_are_found():
     assert providers.service_tier(openai(), {}) is None
 
 
+def test_claudes_fast_mode_and_its_country_are_prices_of_their_own():
+    assert providers.service_tier(claude(), {"speed": "fast"}) == "fast"
+    assert providers.service_tier(claude(model_kwargs={"speed": "fast"}), {}) == "fast"
+    assert providers.service_tier(claude(), {"extra_body": {"inference_geo": "us"}}) == "us"
+    assert providers.service_tier(claude(), {"speed": "standard", "inference_geo": "global"}) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "kwargs", "wanted"),
+    [
+        (openai(), {}, "openai:gpt-5-nano"),
+        (openai(), {"model": "gpt-5"}, "openai:gpt-5-nano"),
+        (claude(), {}, "anthropic:claude-3-5-haiku-latest"),
+        (ScriptedChatModel(), {}, "scripted:other"),
+    ],
+)
+def test_a_call_can_be_made_of_another_model_of_the_provider(model, kwargs, wanted):
+    before = providers.model_id(model, kwargs)
+    renamed = providers.renamed(model, kwargs, wanted)
+    assert renamed is not None
+    assert providers.model_id(*renamed) == wanted
+    assert type(renamed[0]) is type(model)
+    assert providers.model_id(model, kwargs) == before
+
+
+@pytest.mark.parametrize("model", [openai(), FakeListChatModel(responses=["ok"])])
+def test_a_call_of_another_provider_or_of_a_nameless_class_cannot(model):
+    provider = providers.model_id(model, {}).partition(":")[0]
+    assert providers.renamed(model, {}, "acme:m1") is None
+    assert (providers.renamed(model, {}, f"{provider}:m1") is None) == isinstance(model, FakeListChatModel)
+
+
 @pytest.mark.parametrize(
     ("model", "kwargs", "hidden"),
     [
