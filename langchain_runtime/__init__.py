@@ -11,6 +11,7 @@ from langchain_runtime.contracts.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from langchain_runtime.adapters import budget_scope
+    from langchain_runtime.callbacks import BudgetCallbackHandler, UsageCallbackHandler, track_usage
     from langchain_runtime.chat_models import BudgetedChatModel, ExtractiveChatModel, with_budget
     from langchain_runtime.context import MemoryManager
     from langchain_runtime.contracts.budget import Budget
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from langchain_runtime.contracts.usage import Usage
     from langchain_runtime.contracts.version import __version__
     from langchain_runtime.graph import CompiledRunGraph, RunGraph
+    from langchain_runtime.middleware import BudgetMiddleware
     from langchain_runtime.report import RunReport
 
 __all__ = [
     "Budget",
+    "BudgetCallbackHandler",
     "BudgetExceededError",
+    "BudgetMiddleware",
     "BudgetedChatModel",
     "CompiledRunGraph",
     "ContextPolicy",
@@ -41,8 +45,10 @@ __all__ = [
     "Task",
     "TaskResult",
     "Usage",
+    "UsageCallbackHandler",
     "__version__",
     "budget_scope",
+    "track_usage",
     "with_budget",
 ]
 
@@ -50,7 +56,9 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Budget": "contracts.budget",
+        "BudgetCallbackHandler": "callbacks",
         "BudgetExceededError": "contracts.errors",
+        "BudgetMiddleware": "middleware",
         "BudgetedChatModel": "chat_models",
         "CompiledRunGraph": "graph",
         "ContextPolicy": "contracts.context",
@@ -66,8 +74,10 @@ __getattr__, __dir__ = lazy_exports(
         "Task": "contracts.run",
         "TaskResult": "contracts.run",
         "Usage": "contracts.usage",
+        "UsageCallbackHandler": "callbacks",
         "__version__": "contracts.version",
         "budget_scope": "adapters",
+        "track_usage": "callbacks",
         "with_budget": "chat_models",
     },
 )

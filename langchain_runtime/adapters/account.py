@@ -20,6 +20,7 @@ from langchain_runtime.contracts.events import LifecycleEvent
 from langchain_runtime.contracts.job import AdoptedHold
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.cost import BudgetEnforcer
 from langchain_runtime.ledgers import default_ledger
 
 
@@ -123,6 +124,11 @@ class Charge:
 
     ledger: Ledger
     budgets: tuple[Budget, ...]
+
+    @cached_property
+    def enforcer(self) -> BudgetEnforcer:
+        """Admits calls that belong to no run."""
+        return BudgetEnforcer(self.ledger)
 
     @cached_property
     def scopes(self) -> tuple[str, ...]:

@@ -74,7 +74,9 @@ class CallHolds:
             ReservationLostError: A hold was lost before it was marked sent; nothing is held.
         """
         try:
-            bills, bound = yield from self._adopt(bound)
+            bills = self._bills
+            if self._run is not None:
+                bills, bound = yield from self._adopt(bound, self._run)
             # Where one step holds all there is to hold, nothing lies between it and the request.
             alone = len(bills) == 1 and not self._held
             for bill in bills:
@@ -111,11 +113,10 @@ class CallHolds:
         if interrupted is not None:
             raise interrupted
 
-    def _adopt(self, bound: CallBound) -> Plan[tuple[Sequence[Charge], CallBound]]:
+    def _adopt(self, bound: CallBound, run: Account) -> Plan[tuple[Sequence[Charge], CallBound]]:
         """Take over the hold that the graph made, if it is large enough; returns what else is to be charged."""
-        run = self._run
-        hold = run.take_hold() if run is not None else None
-        if run is None or hold is None:
+        hold = run.take_hold()
+        if hold is None:
             return self._bills, bound
         fits = hold.max_output_tokens >= bound.output_cap
         adopted = bound if fits else bound.capped(hold.max_output_tokens)
@@ -160,20 +161,12 @@ class CallHolds:
             admitted = smaller
             return hold.model_copy(update={"nano": smaller.nano, "tokens": smaller.tokens})
 
-        enforcer = BudgetEnforcer(bill.ledger, on_event=run.on_event if run is not None else None)
+        enforcer = bill.enforcer if run is None else BudgetEnforcer(bill.ledger, on_event=run.on_event)
         reservation = yield from enforcer.admission(hold, bill.budgets, shrink)
         made = reservation.hold
+        of_run = run is not None
         self._keep(
-            Held(
-                bill.ledger,
-                made.id,
-                reservation.lease,
-                keeper,
-                made.nano,
-                sent=sent,
-                of_run=run is not None,
-                adopted=False,
-            )
+            Held(bill.ledger, made.id, reservation.lease, keeper, made.nano, sent=sent, of_run=of_run, adopted=False)
         )
         if run is not None and run.on_event is not None:
             run.on_event(

@@ -30,3 +30,10 @@ def test_a_trusted_record_equals_the_validated_one_and_travels_like_it(record):
     assert made.model_copy() == record
     with pytest.raises(ValidationError, match="frozen"):
         setattr(made, next(iter(type(record).model_fields)), 1)
+
+
+def test_copies_with_changes_leave_the_others_as_they_are():
+    first, second = (trusted(TokenUsage, dict(TokenUsage(input=1))) for _ in range(2))
+    first.model_copy(update={"stranger": 5})
+    assert second.model_fields_set == set(TokenUsage.model_fields)
+    assert first == second
