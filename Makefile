@@ -11,7 +11,7 @@ QUESTIONS := -q "How does LangGraph persist the state of a graph, and what happe
              -q "How can checkpoint deserialization be restricted to safe types?" \
              -q "How does byte pair encoding turn text into tokens, and how many bytes is a token on average?"
 
-.PHONY: help demo test cover check bench bench-quick clean
+.PHONY: help demo test cover check bench bench-all bench-quick clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -45,18 +45,22 @@ check: $(VENV)/.installed-test ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.installed-test ## every claim with its figure, its peer and the ratio
+bench: ## every claim with its figure, its peers (in an environment of their own) and the ratio
+	@$(MAKE) --no-print-directory VENV=.venv-bench bench-all
+
+bench-all: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/harness.py --write
 
 bench-quick: $(VENV)/.installed-test ## the same on smaller inputs
 	$(BIN)/python benchmarks/harness.py --quick
 
 clean: ## everything that the targets above made
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) .venv-bench $(DEMO)
 
 # A stamp per set of extras: the demo does not wait for linters to be installed.
 $(VENV)/.installed-demo: EXTRAS := cli,offline
 $(VENV)/.installed-test: EXTRAS := test
+$(VENV)/.installed-bench: EXTRAS := bench
 $(VENV)/.installed-%: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 	    { test -x $(BIN)/python || uv venv --quiet --seed --python '>=3.11' $(VENV); } && \

@@ -1,18 +1,16 @@
 """How fully a budget is used, and that it is never overrun: many concurrent calls against the in-memory ledger.
 
-In the race every call asks before any other has answered. The peers are what one writes without reservations: a counter
-of one's own that is read before each call, and a LangChain callback that does the same with reported usage.
+``bench_budget_race`` has other libraries beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from harness import Figure
-from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage
 
 from langchain_runtime.chat_models import with_budget
@@ -24,9 +22,6 @@ from langchain_runtime.ledgers import InMemoryLedger
 from langchain_runtime.testing import ScriptedChatModel
 
 CATALOG = ModelCatalog({"models": {"scripted-1": {"input": "1", "output": "5"}}})
-INPUT, OUTPUT = 1_000, 5_000
-"""The same prices in nano-USD per token."""
-
 CAP = 1_000
 """Most tokens of a reply."""
 
@@ -52,33 +47,18 @@ class Bench:
     def spent(self) -> int:
         return self.ledger.balance(SCOPE).spent_nano
 
-    async def run(self, calls: int) -> list[AIMessage]:
-        """The replies of the calls that are served, of so many at once."""
-        return await at_once(calls, lambda: self.model.ainvoke("hello"))
+    async def run(self, calls: int) -> int:
+        """How many calls are served of so many at once."""
+        outcomes = await asyncio.gather(*(self.model.ainvoke("hello") for _ in range(calls)), return_exceptions=True)
+        for outcome in outcomes:
+            if not isinstance(outcome, (AIMessage, BudgetExceededError)):
+                raise outcome
+        return sum(isinstance(outcome, AIMessage) for outcome in outcomes)
 
     async def _look(self, *_: int) -> None:
         books = self.ledger.balance(SCOPE)
         self.most = max(self.most, books.spent_nano + books.held_nano)
         await asyncio.sleep(LATENCY)
-
-
-class OverLimitError(Exception):
-    """The peers' refusal."""
-
-
-async def at_once(calls: int, invoke: Callable[[], Awaitable[AIMessage]]) -> list[AIMessage]:
-    """The replies of the calls that are not refused; any other error is a fault of the benchmark."""
-    outcomes = await asyncio.gather(*(invoke() for _ in range(calls)), return_exceptions=True)
-    for outcome in outcomes:
-        if not isinstance(outcome, (AIMessage, BudgetExceededError, OverLimitError)):
-            raise outcome
-    return [outcome for outcome in outcomes if isinstance(outcome, AIMessage)]
-
-
-def bill(replies: list[AIMessage]) -> int:
-    """What the provider asks for the replies in nano-USD, whatever anybody's books say."""
-    usages = [reply.usage_metadata for reply in replies]
-    return sum(usage["input_tokens"] * INPUT + usage["output_tokens"] * OUTPUT for usage in usages)
 
 
 def worst_case() -> int:
@@ -92,7 +72,6 @@ def measure(quick: bool) -> Iterator[Figure]:
     hold = worst_case()
     yield from exact_fit(hold, calls=200, fitting=50)
     yield from used_up(hold, holds=100, calls=240 if quick else 1_000)
-    yield from race(hold, calls=20, fitting=3)
 
 
 def exact_fit(hold: int, calls: int, fitting: int) -> Iterator[Figure]:
@@ -100,7 +79,7 @@ def exact_fit(hold: int, calls: int, fitting: int) -> Iterator[Figure]:
     claim = f"{calls} calls at once, worst cases fit {fitting} times"
     for on_exceed in ("wait", "raise"):
         bench = Bench(limit, on_exceed, reports_usage=False)
-        served = len(asyncio.run(bench.run(calls)))
+        served = asyncio.run(bench.run(calls))
         yield Figure(
             claim=f"{claim}, `{on_exceed}`: served", ours=served, unit="calls", bound=fitting, at_least=True,
             must_hold=USED,
@@ -116,70 +95,9 @@ def used_up(hold: int, holds: int, calls: int) -> Iterator[Figure]:
     lengths = random.Random(7)  # the same replies in every run
     limit = holds * hold
     bench = Bench(limit, "wait", script=lambda _: "word " * lengths.randrange(CAP // 2, CAP))
-    served = len(asyncio.run(bench.run(calls)))
+    served = asyncio.run(bench.run(calls))
     claim = f"{calls:,} waiting calls, a limit of {holds} worst cases, {served} served"
     unspent = (limit - bench.spent) / hold
     yield Figure(claim=f"{claim}: unspent", ours=unspent, unit="x hold", bound=1, must_hold=USED)
     share = 100 * bench.spent / limit
     yield Figure(claim=f"{claim}: spent", ours=share, unit="% of limit", bound=99, at_least=True, must_hold=USED)
-
-
-def race(hold: int, calls: int, fitting: int) -> Iterator[Figure]:
-    limit = fitting * hold
-    reply = " ".join(["word"] * CAP)
-    ours = bill(asyncio.run(Bench(limit, "raise", script=[reply]).run(calls)))
-    for against, contender in (("counter read before each call", counter), ("callback on usage", callback)):
-        yield Figure(
-            claim=f"{calls} calls at once, a budget for {fitting}: billed",
-            ours=ours / limit,
-            unit="x limit",
-            peer=bill(asyncio.run(contender(limit, calls, reply))) / limit,
-            against=against,
-            bound=1,
-            absolute=True,
-            must_hold=KEPT,
-        )
-
-
-def slow_model(reply: str) -> ScriptedChatModel:
-    async def wait(*_: int) -> None:
-        await asyncio.sleep(LATENCY)
-
-    return ScriptedChatModel(max_tokens=CAP, hook=wait, script=[reply])
-
-
-async def counter(limit: int, calls: int, reply: str) -> list[AIMessage]:
-    """Callers who look at a counter, call, and add what it cost."""
-    model, spent = slow_model(reply), 0
-
-    async def call() -> AIMessage:
-        nonlocal spent
-        if spent >= limit:
-            raise OverLimitError
-        answer = await model.ainvoke("hello")
-        spent += bill([answer])
-        return answer
-
-    return await at_once(calls, call)
-
-
-class UsageLimit(AsyncCallbackHandler):
-    """Refuses calls once reported usage has reached the limit: all that a callback can know."""
-
-    raise_error = True
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.spent = limit, 0
-
-    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
-        if self.spent >= self.limit:
-            raise OverLimitError
-
-    async def on_llm_end(self, response: Any, **_: Any) -> None:
-        self.spent += bill([response.generations[0][0].message])
-
-
-async def callback(limit: int, calls: int, reply: str) -> list[AIMessage]:
-    """Callers under a callback that refuses when usage has reached the limit."""
-    handler, model = UsageLimit(limit), slow_model(reply)
-    return await at_once(calls, lambda: model.ainvoke("hello", {"callbacks": [handler]}))

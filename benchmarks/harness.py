@@ -8,6 +8,7 @@ this machine, and a slow machine is not a failing test.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,8 +27,16 @@ SHARED = FOLDER.parents[1] / "shared"
 """Recorded data and reference tools, where somebody has them beside the clone."""
 
 LEFT_OUT = "Left out: figures that need ../shared, which was not beside the clone."
+NOT_INSTALLED = "peer not installed"
+SKIPPED = f"Skipped: {NOT_INSTALLED}; `pip install -e '.[bench]'` has them."
 RESULTS = FOLDER / "RESULTS.md"
 PACKAGES = ("langchain-runtime-layer", "langchain-core", "langgraph")
+PEERS = (
+    "agent-budget-guard", "agentbudget", "litellm", "pricetoken", "pydantic-ai-slim", "shekel", "token-budget-py",
+    "tokenfence",
+)  # fmt: skip
+"""Optional distributions that some benchmarks measure beside ours; the extra ``[bench]`` has them."""
+
 COLUMNS = ("claim", "ours", "peer", "ratio", "bound", "verdict", "command")
 DASH = "-"
 
@@ -89,6 +98,37 @@ class Figure:
         return f"{claim:<62} {ours:>16}  {peer:<44} {ratio:>8}  {bound:<20} {verdict}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """One line of the results for a comparison whose peer is not on this machine.
+
+    Attributes:
+        claim: What would have been measured.
+        peer: The distribution to install, as ``pip`` knows it.
+        must_hold: The line of the design that the figure would answer; empty where it answers none.
+    """
+
+    claim: str
+    peer: str
+    must_hold: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``skipped``: neither held nor not."""
+        return "skipped"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a figure's, with the reason in the peer's place."""
+        return (self.claim, DASH, f"{NOT_INSTALLED}: {self.peer}", DASH, DASH, self.verdict)
+
+    def __str__(self) -> str:
+        return f"{self.claim:<62} {self.verdict:>16}  {NOT_INSTALLED}: {self.peer}"
+
+
+Row = Figure | Skipped
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
@@ -112,6 +152,11 @@ def beside_the_clone(path: str) -> Path | None:
     return None
 
 
+def installed(module: str) -> bool:
+    """Whether a peer's top-level module is there; it is not imported."""
+    return importlib.util.find_spec(module) is not None
+
+
 def best_of(rounds: int, *measures: Callable[[], Any]) -> list[Any]:
     """The least figure of each, or tuple of figures, measured in turns: the other rounds were disturbed."""
     turns = [[measure() for measure in measures] for _ in range(rounds)]
@@ -123,7 +168,7 @@ def names() -> list[str]:
     return sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
 
 
-def figures(chosen: Iterable[str], *, quick: bool) -> Iterator[tuple[str, Figure]]:
+def figures(chosen: Iterable[str], *, quick: bool) -> Iterator[tuple[str, Row]]:
     """Measure; yields each figure with the name of its benchmark."""
     for name in chosen:
         for figure in importlib.import_module(f"bench_{name}").measure(quick):
@@ -133,14 +178,21 @@ def figures(chosen: Iterable[str], *, quick: bool) -> Iterator[tuple[str, Figure
 def machine() -> str:
     """What the figures were measured with."""
     load_average = os.getloadavg()[0]
-    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    packages = ", ".join(f"{package} {version(package)}" for package in (*PACKAGES, *_installed_peers()))
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores "
         f"(load {load_average:.1f} at the start), Python {platform.python_version()}, {packages}"
     )
 
 
-def results(measured: list[tuple[str, Figure]], measured_on: str) -> str:
+def _installed_peers() -> Iterator[str]:
+    for peer in PEERS:
+        with contextlib.suppress(PackageNotFoundError):
+            distribution(peer)
+            yield peer
+
+
+def results(measured: list[tuple[str, Row]], measured_on: str) -> str:
     """The text of ``RESULTS.md``."""
     verdicts = [figure.verdict for _, figure in measured]
     lines = [
@@ -150,6 +202,7 @@ def results(measured: list[tuple[str, Figure]], measured_on: str) -> str:
         "",
         f"Measured: {measured_on}.",
         f"Claims held: {verdicts.count('held')}, not held: {verdicts.count('not held')}. A dash: nothing is claimed.",
+        *([SKIPPED] if "skipped" in verdicts else []),
     ]
     sections = dict.fromkeys(figure.must_hold for _, figure in measured)
     for section in sorted(sections, key=lambda title: title == ""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import copy
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ _CONTEXTS: Final = ("service_tier", "processing", "speed")
 _CLAUDE_1H: Final = 2
 """A one-hour cache write costs twice the input rate (Anthropic, "Prompt caching", pricing, 2026); resellers' entries
 leave it out."""
+
+_KINDS: Final = re.compile("audio|cyber|image|live|realtime|search|transcribe|tts|video|vision")
+"""Words of a name that make it another model than the one without them."""
 
 _NANO: Final = 10**9
 _REQUESTS_IN_A_THOUSAND: Final = 1000
@@ -71,7 +75,10 @@ def _find(name: str, provider: str | None) -> tuple[types.Provider, types.ModelI
         # Some entries do not match their own id.
         return next((entry for entry in _entries() if (entry[0].id, entry[1].id) == (provider, name)), None)
     # The table also takes a provider whose name holds a known one ("my-openai-proxy"), but that is no price.
-    return found if provider in {None, found[0].id} else None
+    if provider not in {None, found[0].id}:
+        return None
+    # Nor is that of a relative: it takes "flash-cyber" for "flash", at half the price.
+    return found if set(_KINDS.findall(name)) <= set(_KINDS.findall(found[1].id)) else None
 
 
 def _entries() -> Iterator[tuple[types.Provider, types.ModelInfo]]:

@@ -11,6 +11,8 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAMES = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
+OTHERS = ["contenders", "harness", "loopback"]
+"""What stands beside the benchmarks: the runner, and what the race runs."""
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def benchmark_modules(monkeypatch):
     """``import harness`` and ``import bench_<name>`` work as where a benchmark runs, and leave nothing behind."""
     monkeypatch.syspath_prepend(FOLDER)
     yield
-    for name in ["harness", *(f"bench_{name}" for name in NAMES)]:
+    for name in [*OTHERS, *(f"bench_{name}" for name in NAMES)]:
         sys.modules.pop(name, None)
 
 
@@ -43,7 +45,7 @@ def test_a_benchmark_measures_and_says_what(name, harness):
 
 
 def test_nothing_else_is_in_the_folder():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"harness", *(f"bench_{name}" for name in NAMES)}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*OTHERS, *(f"bench_{name}" for name in NAMES)}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,53 @@ def test_results_group_figures_by_the_line_that_they_answer(harness):
     assert "Claims held: 1, not held: 1." in text
 
 
+def test_a_peer_that_is_not_installed_is_skipped_with_a_line_that_says_so(harness):
+    skipped = harness.Skipped(claim="calls, peer", peer="the-peer", must_hold="It is fast")
+    text = harness.results([("dag", harness.Figure(claim="calls", unit="ms", ours=1)), ("dag", skipped)], "today")
+    command = "`python benchmarks/harness.py dag`"
+    assert rows(text) == [
+        ["calls, peer", "-", "peer not installed: the-peer", "-", "-", "skipped", command],
+        ["calls", "1 ms", "-", "-", "-", "-", command],
+    ]
+    assert harness.SKIPPED in text
+    assert "Claims held: 0, not held: 0." in text
+    assert "the-peer" in str(skipped)
+    assert harness.SKIPPED not in harness.results([], "today")
+
+
+@pytest.mark.parametrize("module", ["json", "no_such_peer"])
+def test_a_peer_is_looked_for_without_being_imported(harness, module, monkeypatch):
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    assert harness.installed(module) is (module == "json")
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["budget_race", "price_drift"])
+def test_without_any_peer_a_benchmark_still_says_what_it_can(name, harness, monkeypatch):
+    monkeypatch.setattr(harness, "installed", lambda _module: False)
+    measured = list(importlib.import_module(f"bench_{name}").measure(quick=True))
+    skipped = [row for row in measured if row.verdict == "skipped"]
+    assert {row.peer for row in skipped} >= {"litellm"}
+    assert {row.verdict for row in measured} <= {"skipped", "held", "not held", "-"}
+    assert not [row for row in measured if not isinstance(row, (harness.Figure, harness.Skipped))]
+
+
+@pytest.mark.parametrize(("theirs", "verdict"), [("2.50", "held"), ("2.51", "not held")])
+def test_a_price_of_ours_below_anothers_breaks_the_claim(harness, theirs, verdict, monkeypatch, capsys):
+    drift = importlib.import_module("bench_price_drift")
+    table = [
+        ("openai", "gpt-4o", "input", 0, drift.nano(theirs, tokens=10**6)),
+        ("openai", "gpt-4o", "cache_read", 0, 1),
+        ("openai", "gpt-5.4", "input", 272_000, 1),
+        ("azure", "gpt-4o", "input", 0, 1),
+    ]
+    monkeypatch.setattr(drift, "installed", lambda module: module == "litellm")
+    monkeypatch.setattr(drift, "litellm_rates", lambda: table)
+    assert [row.verdict for row in drift.measure(quick=True) if getattr(row, "bound", None)] == [verdict]
+    printed = capsys.readouterr().out
+    assert ("openai:gpt-4o input: ours 2.5, theirs 2.51 USD per million (below" in printed) == (verdict == "not held")
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_results_without_the_recorded_data_say_that_figures_are_left_out(harness, there, tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "SHARED", tmp_path if there else tmp_path / "missing")
@@ -118,12 +167,15 @@ def test_the_written_results_say_of_every_claim_whether_it_held(harness):
     text = (FOLDER / "RESULTS.md").read_text(encoding="utf-8")
     written = rows(text)
     commands = {f"`python benchmarks/harness.py {name}`" for name in NAMES}
-    for claim, ours, _, _, bound, verdict, command in written:
+    for claim, ours, peer, _, bound, verdict, command in written:
         assert claim
+        assert command in commands
+        if verdict == "skipped":
+            assert peer.startswith(harness.NOT_INSTALLED)
+            continue
         assert re.match(r"[\d.,]+(e[+-]\d+)? \S", ours)
         assert verdict in {"held", "not held", "-"}
         assert (verdict == "-") == (bound == "-")
-        assert command in commands
     verdicts = [row[5] for row in written]
     assert f"Claims held: {verdicts.count('held')}, not held: {verdicts.count('not held')}." in text
     missing = commands - {row[6] for row in written}

@@ -100,3 +100,13 @@ def test_thresholds_of_rates_that_nobody_can_be_charged_make_no_tier(listed):
 
 def test_a_rate_finer_than_a_nano_unit_is_rounded_up(listed):
     assert listed(price(input_mtok="0.0000000001", output_mtok="1")).rates.input == 1
+
+
+@pytest.mark.parametrize("name", ["gemini-3.8-flash-cyber", "gemini-2.5-flash-image-video", "gemini-2.5-pro-realtime"])
+def test_a_relative_of_another_kind_is_not_priced_as_the_model_it_is_named_after(name):
+    assert find_price(name, "google") is None
+
+
+def test_dates_and_stages_in_a_name_are_no_other_kind():
+    assert find_price("gpt-5-mini-2025-08-07", "openai").id == "openai:gpt-5-mini"
+    assert find_price("gemini-3.1-flash-lite-preview", "google") is not None
