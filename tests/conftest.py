@@ -1,15 +1,19 @@
 """What every test stands on: no network but loopback, no keys of the developer, a home of its own."""
 
-import importlib.util
 import os
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# What several test modules import; tests are no package.
+sys.path.insert(0, str(Path(__file__).with_name("integration_tests")))
+pytest.register_assert_rewrite("loopback_tills")
 
 _LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 _PRIVATE_VARIABLES = re.compile(
@@ -53,11 +57,5 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def loopback() -> ModuleType:
-    """The module ``integration_tests/loopback_provider.py``: tests are no package, so it is loaded by its path."""
-    path = Path(__file__).with_name("integration_tests") / "loopback_provider.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module ``integration_tests/loopback_provider.py``."""
+    return import_module("loopback_provider")

@@ -41,8 +41,9 @@ def was_cut(metadata: Mapping[str, Any]) -> bool:
 
 def mark_cut_replies(result: ChatResult) -> None:
     """Put ``CAPPED`` into the metadata of replies that reached the cap."""
+    whole = was_cut(result.llm_output or {})  # where ChatAnthropic says why its reply ended
     for generation in result.generations:
-        if was_cut(generation.message.response_metadata) or was_cut(generation.generation_info or {}):
+        if whole or was_cut(generation.message.response_metadata) or was_cut(generation.generation_info or {}):
             generation.message.response_metadata[CAPPED] = True
 
 
@@ -78,7 +79,7 @@ class StreamMeter(ABC, Generic[Item]):
 
     def reported(self) -> ReportedUsage:
         """Usage that was reported so far, added up."""
-        message = AIMessage(content="", usage_metadata=self._usage, response_metadata=self._metadata)
+        message = AIMessage(content=self.text, usage_metadata=self._usage, response_metadata=self._metadata)
         return usage_of_messages([message])
 
     @abstractmethod

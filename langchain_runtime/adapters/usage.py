@@ -72,6 +72,7 @@ def usage_of_messages(messages: Sequence[BaseMessage]) -> ReportedUsage:
     for message in messages:
         try:
             parts += _parts_of(message)
+            _check_output(message, parts)
         except _Implausible as reason:
             return ReportedUsage(None, missing=str(reason), service_tier=_service_tier(message))
         tier = tier or _service_tier(message)
@@ -90,6 +91,12 @@ def _parts_of(message: BaseMessage) -> list[tuple[str | None, TokenUsage]]:
     if not reported:
         raise _Implausible("the provider did not report usage")
     return [(None, _normal_form(reported))]
+
+
+def _check_output(message: BaseMessage, parts: Sequence[tuple[str | None, TokenUsage]]) -> None:
+    written = message.content or (isinstance(message, AIMessage) and (message.tool_calls or message.invalid_tool_calls))
+    if written and not any(usage.output for _, usage in parts):
+        raise _Implausible("the provider reported no output tokens for a reply that is not empty")
 
 
 def _anthropic_iteration(iteration: Any) -> tuple[str | None, TokenUsage]:

@@ -130,7 +130,7 @@ class InProcessBackend:
             on_event=bill,
             replay=True,
             defer_settlement=order.hold is not None,
-            first_call=0 if order.messages is None else (order.attempt - 1) * _CALLS_OF_AN_ATTEMPT,
+            first_call=first_call_of(order),
         )
         started = now()
         attempt = await self._attempt(order, account)
@@ -197,6 +197,11 @@ class InProcessBackend:
         if task_id in self._zombies:
             self._zombies.discard(task_id)
             self._context.on_body_stopped(task_id)
+
+
+def first_call_of(job: TaskJob) -> int:
+    """Number of the first call of an attempt, under which its reply is kept."""
+    return 0 if job.messages is None else (job.attempt - 1) * _CALLS_OF_AN_ATTEMPT
 
 
 def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usage) -> TaskOutcome:

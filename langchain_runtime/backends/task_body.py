@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,22 +87,26 @@ class TaskBody(Protocol):
         ...
 
 
+def call_arguments(job: TaskJob) -> dict[str, Any]:
+    """The keyword arguments with which a prompt calls its model."""
+    return {} if job.max_output_tokens is None else {"max_tokens": job.max_output_tokens}
+
+
 @dataclass(frozen=True)
 class PromptBody:
     """One model call over the messages of the job, or an agent's loop where the task has tools.
 
     Attributes:
-        model: What answers.
+        models: What may answer, by the name under which a job asks for it.
         structured: Whether the answer must be an object of the task's reply format.
     """
 
-    model: Runnable[Any, Any]
+    models: Mapping[str, Runnable[Any, Any]]
     structured: bool = False
 
     async def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> TaskResult:  # noqa: ARG002 - the TaskBody interface
         """Call the model."""
-        limits: dict[str, Any] = {} if job.max_output_tokens is None else {"max_tokens": job.max_output_tokens}
-        reply = await self.model.ainvoke(list(job.messages or ()), **limits)
+        reply = await self.models[str(job.model)].ainvoke(list(job.messages or ()), **call_arguments(job))
         if self.structured and reply is None:
             raise TaskFailedError(
                 f"the model of task {job.task_id!r} did not answer in the reply format", task_id=job.task_id

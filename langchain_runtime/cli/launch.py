@@ -56,15 +56,14 @@ class Launch:
         return f"lcr run --resume {self.record.run_id}{self.home.option}"
 
     def open_models(self) -> dict[str, BaseChatModel]:
-        """Every model that a prompt of the run names, opened.
+        """Every model that a prompt of the run may be answered by, opened.
 
         Raises:
             InputError: A model is unknown, or its package or key is missing.
         """
         from langchain_runtime.graph.models import open_model
 
-        prompts = [task for task in self.run_file.tasks if task.prompt is not None]
-        return {name: open_model(name) for name in dict.fromkeys(task.model or self.record.model for task in prompts)}
+        return {name: open_model(name) for name in self.compile().model_names}
 
     def compile(self, **persistence: Any) -> CompiledRunGraph:
         """The graph, ready to run; what is wrong with it is refused here."""

@@ -84,7 +84,8 @@ class Budget(BaseModel):
         period: When the budget starts afresh; None for never.
         on_exceed: ``cap`` shrinks the output cap to what fits, not below ``min_output_tokens``, else raises;
             ``raise`` raises; ``wait`` waits for other calls to settle, up to ``wait_timeout``; ``downgrade`` takes the
-            next cheaper model; ``interrupt`` (graphs) asks a human; ``warn`` records what would have been refused.
+            next model of the ladder (the graph's, or the one that ``with_budget`` was given) whose whole worst case
+            fits, else raises; ``interrupt`` (graphs) asks a human; ``warn`` records what would have been refused.
         wait_timeout: Seconds that ``wait`` waits; None for as long as other calls are in flight.
         min_output_tokens: Floor for ``cap``; None means 1,024, and 4,096 for reasoning models.
 
@@ -247,7 +248,7 @@ class Hold(BaseModel):
     currency: Currency = "USD"
     tokens: TokenCount = 0
     holder: str
-    lease_seconds: float = Field(default=60.0, gt=0)
+    lease_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     sent: bool = False
     shadows: tuple[ScopeName, ...] = ()
     run_id: str | None = None

@@ -105,7 +105,7 @@ class CallSettled(_Event):
 
 
 class BudgetRefused(_Event):
-    """A call did not fit: it was refused, shrunk, made to wait, or (``warn``) only noted."""
+    """A call did not fit: it was refused, shrunk, made to wait, moved to a cheaper model, or (``warn``) only noted."""
 
     kind: Literal["budget_refused"] = "budget_refused"
     task: TaskID | None

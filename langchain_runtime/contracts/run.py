@@ -75,12 +75,15 @@ class TaskResult(_Record):
         output: The text, or any JSON value.
         outputs: Named JSON values, for dependents that ask for ``task.name``.
         usage: Tokens and cost, failed attempts included.
+        model: Prompts: who answered, which is a cheaper model than the task's own where a budget moved it; None for
+            other bodies.
         metadata: Facts about the execution: warnings, finish reason, what was compacted.
     """
 
     output: JsonValue = None
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
     usage: Usage = Usage()
+    model: ModelID | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -120,7 +123,9 @@ class TaskOutcome(_Record):
 
     def result(self) -> TaskResult:
         """The part that a caller asked for."""
-        return TaskResult(output=self.output, outputs=self.outputs, usage=self.usage, metadata=self.metadata)
+        return TaskResult(
+            output=self.output, outputs=self.outputs, usage=self.usage, model=self.model, metadata=self.metadata
+        )
 
 
 class Task(_Record):
@@ -133,7 +138,7 @@ class Task(_Record):
         deps: Ids of the tasks it waits for, in the order their outputs are handed over.
         outputs: What it produced; None until completed.
         error: Why it failed; None unless failed.
-        model: The model that runs the prompt; None for a body of its own.
+        model: The model that runs the prompt, or ran it; None for a body of its own.
         estimated_use: Worst case that was reserved; None when nothing was.
         actual_use: What was used so far; None before it started.
         priority: Larger starts earlier among equals on the critical path.
@@ -213,8 +218,11 @@ class RunPolicy(BaseModel):
         task_timeout_ms: Each task's, unless it has its own.
         budget_limit: Most that the run may spend at list price; None for no limit.
         token_limit: Most tokens that the run may use; None for no limit.
-        on_exceed: As for ``Budget``.
-        wait_timeout_ms: As ``Budget.wait_timeout``, in milliseconds.
+        on_exceed: As for ``Budget``. A task that would fail or be moved waits first, as long as other tasks of the run
+            hold the money that it lacks.
+        ladder: Models to move prompts to under ``downgrade``, dearest first: from its own on, a prompt takes the first
+            one whose whole worst case fits. Empty for none.
+        wait_timeout_ms: How long a task waits for money that others hold, in milliseconds; None for as long as they do.
         min_output_tokens: As for ``Budget``.
         on_task_failure: ``continue`` runs everything that is not downstream of the failure; ``fail_fast`` cancels.
         context: View of every task that has no policy of its own; None fits the model's window.
@@ -230,6 +238,7 @@ class RunPolicy(BaseModel):
     budget_limit: Cost | None = None
     token_limit: int | None = Field(default=None, gt=0)
     on_exceed: OnExceed = "cap"
+    ladder: tuple[ModelID, ...] = ()
     wait_timeout_ms: int | None = Field(default=None, ge=0)
     min_output_tokens: int | None = Field(default=None, ge=1)
     on_task_failure: Literal["continue", "fail_fast"] = "continue"

@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.backends.in_process import task_error
-from langchain_runtime.contracts.errors import BudgetExceededError, LangChainRuntimeError
+from langchain_runtime.contracts.errors import BudgetExceededError, ContextOverflowError, LangChainRuntimeError
 from langchain_runtime.contracts.events import TaskStarted
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.run import TaskOutcome, TaskState, now
@@ -17,6 +17,7 @@ from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.graph.conditions import holds
 from langchain_runtime.graph.dispatch import Dispatcher
 from langchain_runtime.graph.event_log import EventLog
+from langchain_runtime.graph.ladders import Descent
 from langchain_runtime.graph.refusals import Refusals, Remedy
 from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.graph.task_calls import CallTask
@@ -35,6 +36,7 @@ class Attempts:
         backend: Runs bodies.
         call_task: Runs a body as a LangGraph task.
         refusals: Judges what a refusal means.
+        descent: Knows which model each task is on.
         log: Receives the run's events.
         outcomes: Of the tasks that have ended; read, not written.
     """
@@ -47,6 +49,7 @@ class Attempts:
         backend: InProcessBackend,
         call_task: CallTask,
         refusals: Refusals,
+        descent: Descent,
         log: EventLog,
         outcomes: Mapping[str, TaskOutcome],
     ) -> None:
@@ -55,6 +58,7 @@ class Attempts:
         self._backend = backend
         self._call_task = call_task
         self._refusals = refusals
+        self._descent = descent
         self._log = log
         self._outcomes = outcomes
 
@@ -65,19 +69,31 @@ class Attempts:
         try:
             if condition is not None and not holds(condition, self._outcomes):
                 return self._skipped(task_id)
-            job = await self._dispatcher.prepare(task_id, attempt, self._outcomes, used)
+            model = self._descent.model_of(task_id)
+            job = await self._dispatcher.prepare(task_id, attempt, self._outcomes, used, model=model)
             self._refusals.admitted(task_id)
             outcome = await self._run(job)
-        except BudgetExceededError as error:
-            remedy = self._refusals.judge(task_id, error, others_in_flight=others_in_flight())
-            if remedy is not Remedy.NONE:
-                return Deferred(task_id, time.monotonic(), ask=remedy is Remedy.HUMAN), None
-            outcome = self._failed(task_id, attempt, error, used)
         except LangChainRuntimeError as error:
+            if put_off := self._put_off(task_id, error, others_in_flight()):
+                return put_off, None
             outcome = self._failed(task_id, attempt, error, used)
         if _ran_out_of_money(outcome) and self._refusals.asks_human:
             return Deferred(task_id, time.monotonic(), ask=True), None
         return self._ended(outcome.model_copy(update={"started_at": outcome.started_at or started}))
+
+    def _put_off(self, task_id: str, error: LangChainRuntimeError, others_in_flight: bool) -> Deferred | None:
+        """What else the task can wait for or run on; None if nothing can help it."""
+        has_cheaper = self._descent.has_next(task_id)
+        if isinstance(error, BudgetExceededError):
+            remedy = self._refusals.judge(task_id, error, others_in_flight=others_in_flight, has_cheaper=has_cheaper)
+        elif isinstance(error, ContextOverflowError) and self._descent.was_moved(task_id) and has_cheaper:
+            remedy = Remedy.CHEAPER  # a model whose window is too small for the view is none that it could be moved to
+        else:
+            remedy = Remedy.NONE
+        if remedy is Remedy.NONE:
+            return None
+        model = self._descent.step_down(task_id) if remedy is Remedy.CHEAPER else None
+        return Deferred(task_id, time.monotonic(), ask=remedy is Remedy.HUMAN, model=model)
 
     async def _run(self, job: TaskJob) -> TaskOutcome:
         self._log.emit(TaskStarted(run_id=job.run_id, task=job.task_id, attempt=job.attempt, model=job.model))
@@ -119,7 +135,7 @@ class Attempts:
         return TaskOutcome(
             task=task_id,
             state=TaskState.FAILED,
-            model=self._spec.tasks[task_id].model,
+            model=self._descent.model_of(task_id),
             error=task_error(error),
             attempts=attempt,
             usage=used,

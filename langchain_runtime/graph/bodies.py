@@ -16,34 +16,35 @@ from langchain_runtime.graph.models import open_model
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 
+TaskModels = Mapping[str, Mapping[str, BaseChatModel]]
+"""By task id: the models that a prompt may run on, by name, its own first and cheaper ones after it."""
 
-def open_models(spec: GraphSpec, services: Services) -> dict[str, BaseChatModel]:
-    """The model of each prompt task, by task id; each charges the run it is used in.
+
+def open_models(spec: GraphSpec, services: Services) -> TaskModels:
+    """Open the models of all prompts; each charges the run it is used in.
 
     Raises:
         UnknownModelError: There is no such model.
         InvalidInputError: A package or key is missing.
     """
     by_name: dict[str, BaseChatModel] = {}
-    opened: dict[str, BaseChatModel] = {}
+    opened: dict[str, dict[str, BaseChatModel]] = {}
     for task_id, definition in spec.tasks.items():
-        if definition.model is None:
-            continue
-        if definition.chat_model is not None:
-            opened[task_id] = _budgeted(definition.chat_model, services)
-            continue
-        if definition.model not in by_name:
-            model = services.models.get(definition.model) or open_model(definition.model)
-            by_name[definition.model] = _budgeted(model, services)
-        opened[task_id] = by_name[definition.model]
+        models = opened[task_id] = {}
+        for name in services.ladder.models_of(definition):
+            if name == definition.model and definition.chat_model is not None:
+                models[name] = _budgeted(definition.chat_model, services)
+                continue
+            if name not in by_name:
+                by_name[name] = _budgeted(services.models.get(name) or open_model(name), services)
+            models[name] = by_name[name]
     return opened
 
 
-def task_bodies(spec: GraphSpec, models: Mapping[str, BaseChatModel]) -> dict[str, TaskBody]:
+def task_bodies(spec: GraphSpec, services: Services, models: TaskModels) -> dict[str, TaskBody]:
     """What each task does, by task id."""
     return {
-        task_id: definition.body
-        or PromptBody(_answering(definition, models[task_id]), structured=definition.response_format is not None)
+        task_id: definition.body or _prompt_body(definition, services, models[task_id])
         for task_id, definition in spec.tasks.items()
     }
 
@@ -52,12 +53,19 @@ def _budgeted(model: BaseChatModel, services: Services) -> BaseChatModel:
     return with_budget(model, None, ledger=services.ledger, catalog=services.catalog, price_as=services.price_as)
 
 
+def _prompt_body(definition: TaskDefinition, services: Services, models: Mapping[str, BaseChatModel]) -> PromptBody:
+    if definition.is_single_call:
+        return PromptBody(models)
+    [(name, model)] = models.items()
+    # These calls reserve for themselves: only the wrapper can move them.
+    model = with_budget(model, None, ladder=services.ladder.steps)
+    return PromptBody({name: _answering(definition, model)}, structured=definition.response_format is not None)
+
+
 def _answering(definition: TaskDefinition, model: BaseChatModel) -> Runnable[Any, Any]:
     if definition.tools:
         return _agent(definition, model)
-    if definition.response_format is not None:
-        return model.with_structured_output(definition.response_format)
-    return model
+    return model.with_structured_output(definition.response_format)
 
 
 def _agent(definition: TaskDefinition, model: BaseChatModel) -> Runnable[Any, Any]:

@@ -150,6 +150,12 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
+    @property
+    def model_names(self) -> list[str]:
+        """Models that its prompts may be answered by, those that a budget may move them to included."""
+        spec, ladder = self._execution.spec, self._execution.services.ladder
+        return list(dict.fromkeys(model for task in spec.tasks.values() for model in ladder.models_of(task)))
+
     def plan(self, inputs: Mapping[str, Any] | None = None) -> RunPlan:
         """What a run would do and cost; spends nothing.
 

@@ -6,28 +6,32 @@ What was compacted is what the model receives: the messages priced here are the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage
 from pydantic import JsonValue
 
 from langchain_runtime.adapters.leases import LEASE_SECONDS, lease_keeper
+from langchain_runtime.adapters.providers import model_id
+from langchain_runtime.adapters.replies import reply_key
 from langchain_runtime.adapters.request_bounds import CallBound, bound_call
+from langchain_runtime.backends.in_process import first_call_of
+from langchain_runtime.backends.task_body import call_arguments
 from langchain_runtime.context import ContextBuilder, ContextCompactor, ContextRouter, HandleStore
 from langchain_runtime.contracts.budget import Budget, Hold
-from langchain_runtime.contracts.context import ContextPolicy
-from langchain_runtime.contracts.events import CallReserved, ContextCompacted
+from langchain_runtime.contracts.context import Compaction, ContextPolicy
+from langchain_runtime.contracts.errors import ContextOverflowError
+from langchain_runtime.contracts.events import BudgetRefused, CallReserved, ContextCompacted, LifecycleEvent
 from langchain_runtime.contracts.job import AdoptedHold, TaskJob
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import TaskOutcome
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 from langchain_runtime.cost import BudgetEnforcer
+from langchain_runtime.graph.bodies import TaskModels
 from langchain_runtime.graph.event_log import EventLog
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 
-_CARRIED_OUT_BY_THE_GRAPH: Final = frozenset({"wait", "interrupt"})
+_CARRIED_OUT_BY_THE_GRAPH: Final = frozenset({"wait", "interrupt", "downgrade"})
 
 
 class Dispatcher:
@@ -39,7 +43,8 @@ class Dispatcher:
         run_id: The run.
         inputs: The run's inputs.
         budgets: Charged by every call of the run.
-        models: Of the prompt tasks, by task id.
+        models: Of the prompt tasks.
+        paid: Tasks for which an earlier execution settled a call and then did not finish them.
         log: Receives the run's events.
     """
 
@@ -51,14 +56,15 @@ class Dispatcher:
         run_id: str,
         inputs: Mapping[str, JsonValue],
         budgets: Sequence[Budget],
-        models: Mapping[str, BaseChatModel],
+        models: TaskModels,
+        paid: frozenset[str],
         log: EventLog,
     ) -> None:
         self._spec = spec
         self._services = services
         self._run_id = run_id
         self._inputs = dict(inputs)
-        # Waiting and asking are the driver's: it can let other tasks run meanwhile, the enforcer could only block.
+        # Waiting, asking and moving are the driver's: it can let other tasks run meanwhile, or take another model.
         self._budgets = tuple(
             budget.model_copy(update={"on_exceed": "raise"})
             if budget.on_exceed in _CARRIED_OUT_BY_THE_GRAPH
@@ -66,14 +72,17 @@ class Dispatcher:
             for budget in budgets
         )
         self._models = models
+        self._paid = paid
         self._log = log
         self._router = ContextRouter()
         self._builder = ContextBuilder()
         self._handles = HandleStore(services.store, ("lcr", run_id, "evicted"))
-        self._enforcer = BudgetEnforcer(services.ledger, on_event=log.emit)
+        self._enforcer = BudgetEnforcer(services.ledger, on_event=self._tell)
 
-    async def prepare(self, task_id: str, attempt: int, outcomes: Mapping[str, TaskOutcome], used: Usage) -> TaskJob:
-        """The job of one attempt, with its hold.
+    async def prepare(
+        self, task_id: str, attempt: int, outcomes: Mapping[str, TaskOutcome], used: Usage, *, model: str | None
+    ) -> TaskJob:
+        """The job of one attempt on ``model``, with its hold; or without one, where its reply was bought before.
 
         Raises:
             BudgetExceededError: The worst case of its call does not fit.
@@ -93,21 +102,50 @@ class Dispatcher:
         )
         if definition.spec.prompt is None:
             return job.model_copy(update={"inputs": {**self._inputs, **routed}})
-        messages = await self._view(definition, routed)
-        update: dict[str, Any] = {
-            "messages": messages,
-            "model": definition.model,
-            "max_output_tokens": definition.spec.max_output_tokens,
-        }
+        assert model is not None  # a prompt has one
+        job = job.model_copy(update={"max_output_tokens": definition.spec.max_output_tokens})
+        if definition.is_single_call and task_id in self._paid:
+            bought = await self._bought(definition, routed, job)
+            if bought is not None:
+                return bought
+        compaction = await self._view(definition, routed, model)
+        job = job.model_copy(update={"model": model, "messages": compaction.bundle.messages})
         if definition.is_single_call:
-            update["hold"], update["estimated_use"] = await self._reserve(definition, messages)
-        return job.model_copy(update=update)
+            hold, worst_case = await self._reserve(job)
+            job = job.model_copy(update={"hold": hold, "estimated_use": worst_case})
+        if compaction.strategy:
+            self._log.emit(_compacted(job, compaction))
+        return job
 
     async def give_back(self, hold: AdoptedHold) -> None:
         """Release the hold of a job whose body never ran."""
         await self._services.ledger.arelease(hold.reservation_id)
 
-    async def _view(self, definition: TaskDefinition, routed: Mapping[str, JsonValue]) -> list[AnyMessage]:
+    async def _bought(
+        self, definition: TaskDefinition, routed: Mapping[str, JsonValue], job: TaskJob
+    ) -> TaskJob | None:
+        """The job whose reply an earlier execution paid for, on whichever model that was; None if there is none."""
+        for name, chat_model in self._models[definition.spec.id].items():
+            try:
+                compaction = await self._view(definition, routed, name)
+            except ContextOverflowError:
+                continue  # it cannot have answered
+            candidate = job.model_copy(update={"model": name, "messages": compaction.bundle.messages})
+            arguments = call_arguments(candidate)
+            key = reply_key(
+                self._run_id,
+                job.task_id,
+                first_call_of(candidate),
+                model=model_id(chat_model, arguments),
+                messages=compaction.bundle.messages,
+                stop=None,
+                kwargs=arguments,
+            )
+            if await self._services.ledger.areplay(key) is not None:
+                return candidate
+        return None
+
+    async def _view(self, definition: TaskDefinition, routed: Mapping[str, JsonValue], model: str) -> Compaction:
         bundle = self._builder.build(
             definition.spec,
             inputs=self._inputs,
@@ -115,7 +153,6 @@ class Dispatcher:
             memory=await self._services.memory.asnapshot(self._run_id),
             tools={},
         )
-        model = str(definition.model)
         info = self._services.info(model)
         policy = definition.spec.context or self._spec.policy.context or ContextPolicy()
         if "target" not in policy.model_fields_set:
@@ -124,23 +161,11 @@ class Dispatcher:
         window = info.context_window if info is not None else None
         compactor = ContextCompactor(self._services.estimator, model=self._services.priced_as(model))
         compaction = compactor.compact(bundle, policy, max_tokens=window)
-        if compaction.strategy:
-            await self._handles.aput(compaction.evicted)
-            self._log.emit(
-                ContextCompacted(
-                    run_id=self._run_id,
-                    task=definition.spec.id,
-                    strategy=compaction.strategy,
-                    tokens_before=compaction.tokens_before,
-                    tokens_after=compaction.tokens_after,
-                    evicted=len(compaction.evicted),
-                    clipped=compaction.clipped,
-                )
-            )
-        return compaction.bundle.messages
+        await self._handles.aput(compaction.evicted)
+        return compaction
 
-    async def _reserve(self, definition: TaskDefinition, messages: Sequence[AnyMessage]) -> tuple[AdoptedHold, Usage]:
-        bound = self._bound(definition, messages)
+    async def _reserve(self, job: TaskJob) -> tuple[AdoptedHold, Usage]:
+        bound = self._bound(job)
         admitted = bound
 
         def shrink(free_nano: int | None, free_tokens: int | None) -> Hold | None:
@@ -149,18 +174,18 @@ class Dispatcher:
             if smaller is None:
                 return None
             admitted = smaller
-            return self._hold(definition, smaller)
+            return self._hold(job, smaller)
 
-        reservation = await self._enforcer.aadmit(self._hold(definition, bound), self._budgets, shrink=shrink)
+        reservation = await self._enforcer.aadmit(self._hold(job, bound), self._budgets, shrink=shrink)
         hold = reservation.hold
         worst_case = Cost.from_nano(hold.nano, hold.currency) if hold.priced else None
         self._log.emit(
             CallReserved(
                 run_id=self._run_id,
-                task=definition.spec.id,
+                task=job.task_id,
                 reservation_id=hold.id,
                 worst_case=worst_case,
-                model=definition.model,
+                model=job.model,
             )
         )
         adopted = AdoptedHold(
@@ -173,12 +198,11 @@ class Dispatcher:
         tokens = TokenUsage(input=admitted.input_tokens, output=admitted.output_cap)
         return adopted, Usage(tokens=tokens, cost=worst_case)
 
-    def _bound(self, definition: TaskDefinition, messages: Sequence[AnyMessage]) -> CallBound:
-        cap = definition.spec.max_output_tokens
+    def _bound(self, job: TaskJob) -> CallBound:
         return bound_call(
-            self._models[definition.spec.id],
-            messages,
-            {} if cap is None else {"max_tokens": cap},
+            self._models[job.task_id][str(job.model)],
+            job.messages or (),
+            call_arguments(job),
             estimator=self._services.estimator,
             calculator=self._services.calculator,
             catalog=self._services.catalog,
@@ -187,7 +211,7 @@ class Dispatcher:
             bounded=any(budget.limit is not None or budget.token_limit is not None for budget in self._budgets),
         )
 
-    def _hold(self, definition: TaskDefinition, bound: CallBound) -> Hold:
+    def _hold(self, job: TaskJob, bound: CallBound) -> Hold:
         return Hold(
             scopes=tuple(budget.scope for budget in self._budgets),
             nano=bound.nano,
@@ -196,7 +220,24 @@ class Dispatcher:
             holder=lease_keeper(self._services.ledger).holder,
             lease_seconds=LEASE_SECONDS,
             run_id=self._run_id,
-            task_id=definition.spec.id,
-            model=definition.model,
+            task_id=job.task_id,
+            model=job.model,
             priced=bound.terms.calculator is not None,
         )
+
+    def _tell(self, event: LifecycleEvent) -> None:
+        # What a refusal leads to is decided later, and told then.
+        if not (isinstance(event, BudgetRefused) and event.action == "raise"):
+            self._log.emit(event)
+
+
+def _compacted(job: TaskJob, compaction: Compaction) -> ContextCompacted:
+    return ContextCompacted(
+        run_id=job.run_id,
+        task=job.task_id,
+        strategy=compaction.strategy,
+        tokens_before=compaction.tokens_before,
+        tokens_after=compaction.tokens_after,
+        evicted=len(compaction.evicted),
+        clipped=compaction.clipped,
+    )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.types import Overwrite
@@ -16,7 +15,7 @@ from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.leases import lease_keeper
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.backends.in_process import RunContext
-from langchain_runtime.contracts.budget import Budget, Reservation, Scope
+from langchain_runtime.contracts.budget import Budget, Reservation, ReservationState, Scope
 from langchain_runtime.contracts.errors import InvalidDAGError, RunCompletedError
 from langchain_runtime.contracts.events import RunEnded, RunStarted
 from langchain_runtime.contracts.identifiers import check_run_id
@@ -24,10 +23,11 @@ from langchain_runtime.contracts.run import RunHeader, RunPolicy, RunState, Task
 from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.cost import UsageTracker
 from langchain_runtime.graph.attempts import Attempts
-from langchain_runtime.graph.bodies import open_models, task_bodies
+from langchain_runtime.graph.bodies import TaskModels, open_models, task_bodies
 from langchain_runtime.graph.dispatch import Dispatcher
 from langchain_runtime.graph.driver import Driver, Ending
 from langchain_runtime.graph.event_log import EventLog
+from langchain_runtime.graph.ladders import Descent
 from langchain_runtime.graph.refusals import Refusals
 from langchain_runtime.graph.run_ids import new_run_id
 from langchain_runtime.graph.services import Services, run_budget
@@ -64,8 +64,8 @@ class Execution:
     drivers: dict[str, Driver] = field(default_factory=dict)
 
     @cached_property
-    def models(self) -> dict[str, BaseChatModel]:
-        """The model of each prompt task; opened for the first run and kept."""
+    def models(self) -> TaskModels:
+        """The models of the prompt tasks; opened for the first run and kept."""
         return open_models(self.spec, self.services)
 
     # --- prepare -----------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Execution:
     def _new_run(self, state: RunGraphState, config: RunnableConfig) -> str:
         self.spec.run_inputs(state.get("inputs") or {})
         run_id = check_run_id(config.get("configurable", {}).get(RUN_ID) or new_run_id())
-        self.services.check_prices(self.spec.models, self._budgets(run_id, config))
+        self.services.check_prices(self.services.ladder.all_models(self.spec), self._budgets(run_id, config))
         _ = self.models
         return run_id
 
@@ -139,7 +139,7 @@ class Execution:
         outcomes = await self._ended(run_id, state, config)
         reservations = await ledger.areservations(run_id)
         backend = InProcessBackend(
-            task_bodies(self.spec, self.models),
+            task_bodies(self.spec, self.services, self.models),
             RunContext(
                 ledger=ledger,
                 memory=self.services.memory,
@@ -156,16 +156,18 @@ class Execution:
             inputs=inputs,
             budgets=budgets,
             models=self.models,
+            paid=_paid_for(reservations, outcomes),
             log=log,
         )
         policy = self._policy(config)
-        refusals = Refusals(policy)
+        refusals = Refusals(run_id=run_id, policy=policy, budgets=budgets, tell=log.emit)
         attempts = Attempts(
             spec=self.spec,
             dispatcher=dispatcher,
             backend=backend,
             call_task=call_task,
             refusals=refusals,
+            descent=Descent({task_id: tuple(models) for task_id, models in self.models.items()}),
             log=log,
             outcomes=outcomes,
         )
@@ -254,6 +256,12 @@ def _used_so_far(reservations: Sequence[Reservation], outcomes: Mapping[str, Tas
     tracker = _tracked(reservations)
     broken_off = {reservation.hold.task_id for reservation in reservations} - outcomes.keys()
     return {task_id: tracker.total(task_id=task_id) for task_id in broken_off if task_id is not None}
+
+
+def _paid_for(reservations: Sequence[Reservation], outcomes: Mapping[str, TaskOutcome]) -> frozenset[str]:
+    """Tasks whose reply may be in the journal although they have no outcome."""
+    settled = (each.hold.task_id for each in reservations if each.state is ReservationState.SETTLED)
+    return frozenset(task_id for task_id in settled if task_id is not None and task_id not in outcomes)
 
 
 def _in_state(outcomes: Mapping[str, TaskOutcome], state: TaskState) -> list[str]:

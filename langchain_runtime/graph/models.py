@@ -12,6 +12,21 @@ from langchain_runtime.contracts.errors import InvalidInputError, UnknownModelEr
 EXTRACTIVE = "extractive"
 
 
+def check_model_name(name: str) -> None:
+    """Check that ``name`` has the form of a model's name.
+
+    Raises:
+        UnknownModelError: It has no provider.
+    """
+    provider, separator, model = name.partition(":")
+    if name != EXTRACTIVE and not (provider and separator and model):
+        raise UnknownModelError(
+            f"{name!r} is not a model",
+            model=name,
+            hint='write "provider:name", e.g. "openai:gpt-5-mini", or "extractive"',
+        )
+
+
 def open_model(name: str) -> BaseChatModel:
     """Make the chat model that ``name`` stands for.
 
@@ -22,15 +37,10 @@ def open_model(name: str) -> BaseChatModel:
         UnknownModelError: The name has no provider, or LangChain knows none of that name.
         InvalidInputError: A package or a key that the provider needs is missing; the hint names it.
     """
+    check_model_name(name)
     if name == EXTRACTIVE:
         return ExtractiveChatModel()
-    provider, separator, model = name.partition(":")
-    if not (provider and separator and model):
-        raise UnknownModelError(
-            f"{name!r} is not a model",
-            model=name,
-            hint='write "provider:name", e.g. "openai:gpt-5-mini", or "extractive"',
-        )
+    provider = name.partition(":")[0]
     try:
         init_chat_model = importlib.import_module("langchain.chat_models").init_chat_model
     except ImportError as error:

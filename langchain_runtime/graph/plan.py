@@ -122,7 +122,7 @@ def plan_run(spec: GraphSpec, services: Services, given: Mapping[str, JsonValue]
     """
     inputs = spec.run_inputs(given)
     budget = run_budget("plan", spec.policy, services.currency_of(spec.models))
-    services.check_prices(spec.models, [budget, *services.budgets])
+    services.check_prices(services.ladder.all_models(spec), [budget, *services.budgets])
     sizes = _Sizes(spec, services, inputs)
     seconds = {task_id: _seconds(definition, sizes.of(task_id)) for task_id, definition in spec.tasks.items()}
     scheduler = Scheduler(spec.dag, expected_seconds=seconds)
@@ -154,7 +154,7 @@ def plan_run(spec: GraphSpec, services: Services, given: Mapping[str, JsonValue]
         critical_seconds=path_seconds,
         makespan_seconds=forecast.makespan,
         max_parallelism=spec.policy.max_parallelism,
-        warnings=tuple(_warnings(spec, tasks, worst)),
+        warnings=tuple(_warnings(spec, services, tasks, worst)),
     )
 
 
@@ -239,18 +239,26 @@ def _seconds(definition: TaskDefinition, size: _Size) -> float:
     return _SECONDS_TO_FIRST_TOKEN + size.expected.output / _TOKENS_PER_SECOND
 
 
-def _warnings(spec: GraphSpec, tasks: tuple[PlannedTask, ...], worst: Cost | None) -> list[str]:
+def _warnings(spec: GraphSpec, services: Services, tasks: tuple[PlannedTask, ...], worst: Cost | None) -> list[str]:
     limit = spec.policy.budget_limit
     found = []
     if limit is None:
         found.append("no budget: spending is counted, not limited")
     elif worst is not None and worst.currency == limit.currency and worst > limit:
-        found.append(f"the worst case is above the limit: calls are then held up or cut ({spec.policy.on_exceed})")
+        found.append(
+            f'the worst case is above the limit: on_exceed="{spec.policy.on_exceed}" decides what does not fit'
+        )
     if any(task.model is None for task in tasks):
         found.append("model calls made by functions and Runnables are not in the figures, but charged to the budget")
     if unpriced := sorted({task.model for task in tasks if task.model and task.worst_cost is None}):
         found.append(f"no price is known for {', '.join(unpriced)}")
+    if spec.policy.on_exceed == "downgrade" and not any(len(models) > 1 for models in _ladders(spec, services)):
+        found.append("the ladder has nothing below the models of the prompts: calls that do not fit are refused")
     return found
+
+
+def _ladders(spec: GraphSpec, services: Services) -> Iterable[tuple[str, ...]]:
+    return (services.ladder.models_of(definition) for definition in spec.tasks.values())
 
 
 def _sum(costs: Iterable[Cost | None]) -> Cost | None:

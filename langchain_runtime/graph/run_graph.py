@@ -28,6 +28,7 @@ from langchain_runtime.contracts.run_file import RunFile
 from langchain_runtime.contracts.task_spec import Condition, Dependency, ForEach, TaskSpec
 from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator, default_catalog
 from langchain_runtime.graph.compiled import CompiledRunGraph
+from langchain_runtime.graph.ladders import GivenLadder, check_ladder, chosen_ladder
 from langchain_runtime.graph.run_file_reader import read_run_file
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
@@ -178,6 +179,7 @@ class RunGraph:
         catalog: ModelCatalog | None = None,
         price_as: Mapping[str, str] | None = None,
         models: Mapping[str, BaseChatModel] | None = None,
+        ladder: GivenLadder | None = None,
         raise_on_failure: bool = True,
         mode: Literal["dataflow"] = "dataflow",
     ) -> CompiledRunGraph:
@@ -192,6 +194,8 @@ class RunGraph:
             catalog: Models and prices; None for the built-in list prices.
             price_as: Model to take the list price of, by model, for models that have none.
             models: Chat models to use instead of opening them by name.
+            ladder: Models to move prompts to where a budget says ``downgrade``, dearest first: names, chat models, or a
+                ``ModelLadder`` of your own. None takes the policy's.
             raise_on_failure: Whether a failed or aborted run raises; else its state tells.
             mode: ``dataflow`` starts each task as soon as its dependencies are done.
 
@@ -206,6 +210,9 @@ class RunGraph:
             definitions=list(self._definitions.values()),
             inputs=self._inputs,
         )
+        run_ladder, rungs = chosen_ladder(ladder, self._policy)
+        check_ladder(run_ladder, spec, budgets)
+        run_ladder.all_models(spec)  # refuses a ladder that leads in a circle
         store = store or InMemoryStore()
         catalog = catalog or default_catalog()
         services = Services(
@@ -217,7 +224,8 @@ class RunGraph:
             calculator=CostCalculator(catalog),
             budgets=tuple(budgets),
             price_as=dict(price_as or {}),
-            models=dict(models or {}),
+            models={**rungs, **(models or {})},
+            ladder=run_ladder,
         )
         return CompiledRunGraph.of(
             spec, services, checkpointer=checkpointer, cache=cache, raise_on_failure=raise_on_failure

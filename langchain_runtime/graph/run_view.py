@@ -88,6 +88,7 @@ def _as_it_stands(task: Task, outcome: TaskOutcome | None) -> Task:
             "state": outcome.state,
             "outputs": outcome.result() if outcome.state is TaskState.COMPLETED else None,
             "error": outcome.error,
+            "model": outcome.model or task.model,
             "estimated_use": outcome.estimated_use,
             "actual_use": outcome.usage,
             "attempts": outcome.attempts,

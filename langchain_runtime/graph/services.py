@@ -15,6 +15,7 @@ from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.pricing import ModelInfo
 from langchain_runtime.contracts.run import RunPolicy
 from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator
+from langchain_runtime.graph.ladders import RunLadder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Services:
         budgets: Charged by every run, besides its own.
         price_as: Model to take the list price of, by model; for models without a price.
         models: Chat models to use instead of opening them by name.
+        ladder: Cheaper models for prompts that do not fit.
     """
 
     ledger: Ledger
@@ -42,6 +44,7 @@ class Services:
     budgets: tuple[Budget, ...]
     price_as: Mapping[str, str]
     models: Mapping[str, BaseChatModel]
+    ladder: RunLadder
 
     def priced_as(self, model: str) -> str:
         """The model whose list price counts for ``model``."""

@@ -166,10 +166,6 @@ def _with_resolved_deps(definition: TaskDefinition, known: set[str]) -> TaskDefi
 
 
 def _check_policy(policy: RunPolicy) -> None:
-    if policy.on_exceed == "downgrade":
-        raise InvalidInputError(
-            'on_exceed="downgrade" is not available in this version', hint="use cap, raise, wait, interrupt or warn"
-        )
     for model, limits in policy.per_model.items():
         if limits.rpm is not None or limits.tpm is not None:
             raise InvalidInputError(

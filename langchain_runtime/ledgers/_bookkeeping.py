@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from langchain_runtime.contracts.budget import (
     Balance,
@@ -15,14 +16,23 @@ from langchain_runtime.contracts.budget import (
     Settlement,
     Verdict,
 )
-from langchain_runtime.contracts.errors import BudgetNotSetError, InvalidInputError
+from langchain_runtime.contracts.errors import (
+    BudgetNotSetError,
+    InvalidInputError,
+    LangChainRuntimeError,
+    LedgerUnavailableError,
+)
 from langchain_runtime.contracts.events import LifecycleEvent, parse_event
 from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import TaskOutcome, TaskState
 from langchain_runtime.ledgers import _limits, _rules
-from langchain_runtime.ledgers._books import SWEEP_LIMIT, Books, accounts_of
+from langchain_runtime.ledgers._books import SWEEP_LIMIT, Books
 from langchain_runtime.ledgers._rules import LIVE, Account, Entry
 from langchain_runtime.ledgers._twins import AsyncTwins
+
+T = TypeVar("T")
+
+_ADMIT, _SETTLED = Verdict.ADMIT, ReservationState.SETTLED
 
 
 class Bookkeeper(AsyncTwins):
@@ -118,24 +128,23 @@ class Bookkeeper(AsyncTwins):
             CurrencyMismatchError: A scope is in another currency.
             InvalidInputError: The id's reservation has ended or was made for another hold, or an amount is too large.
         """
-        _limits.check_amount("a hold", hold.nano)
-        _limits.check_amount("the tokens of a hold", hold.tokens)
+        _limits.check_hold(hold)
         with self._write() as books:
             _sweep(books)
-            accounts = [_open_account(books, name) for name in hold.scopes]
+            accounts = _open_accounts(books, hold)
             entry = books.entry(hold.id)
             if entry is not None:
                 _rules.check_repeat(entry, hold, books.now)
-                return _decision(Verdict.ADMIT, None, entry, accounts, hold)
-            answer = _rules.decide(accounts, hold)
-            refused = None if answer.refused is None else answer.refused.balance()
-            if answer.verdict is not Verdict.ADMIT:
-                return _decision(answer.verdict, refused, None, accounts, hold)
+                return _decision(_ADMIT, None, entry, accounts, hold)
+            verdict, account = _rules.decide(accounts, hold)
+            refused = None if account is None else account.balance()
+            if verdict is not _ADMIT:
+                return _decision(verdict, refused, None, accounts, hold)
             entry = Entry.of(hold, books.now)
             _rules.take(accounts, hold)
             books.add_entry(entry)
             books.save_figures(accounts)
-            return _decision(Verdict.ADMIT, refused, entry, accounts, hold)
+            return _decision(_ADMIT, refused, entry, accounts, hold)
 
     def mark_sent(self, reservation_id: str, lease: int) -> None:
         """Fence: from here on the provider may bill; renews the lease. See ``Ledger.mark_sent``."""
@@ -149,14 +158,13 @@ class Bookkeeper(AsyncTwins):
         """End a call at what it cost and return that (nano units); see ``Ledger.settle``.
 
         Raises:
-            InvalidInputError: The reservation is unknown, the price is too large, or an outcome came without its run.
+            InvalidInputError: The reservation is unknown, the price or the tokens are out of range, or an outcome came without its run.
         """
         if outcome is not None and run_id is None:
             raise InvalidInputError(
                 f"the outcome of task {outcome.task!r} needs the id of its run", hint="pass run_id="
             )
-        if settlement.nano is not None:
-            _limits.check_amount("a price", settlement.nano)
+        _limits.check_settlement(settlement)
         encoded = "" if outcome is None else outcome.model_dump_json()
         with self._write() as books:
             entry = books.entry(settlement.reservation_id)
@@ -164,30 +172,32 @@ class Bookkeeper(AsyncTwins):
                 raise InvalidInputError(
                     f"reservation {settlement.reservation_id!r} is not in this ledger", hint="reserve before you settle"
                 )
-            if entry.state is not ReservationState.SETTLED:
-                accounts = accounts_of(books, entry.hold)
+            if entry.state is not _SETTLED:
+                accounts = books.accounts(entry.hold.scopes)
                 charges = _rules.settle(entry, accounts, settlement, books.now)
                 books.save_entry(entry)
                 books.save_figures(accounts, charges)
-            if settlement.reply_key is not None and settlement.reply is not None:
+            if settlement.reply is not None and settlement.reply_key is not None:
                 books.add_reply(settlement.reply_key, settlement.reply)
             if outcome is not None and run_id is not None:
                 books.save_outcome(run_id, outcome.task, encoded, completed=outcome.state is TaskState.COMPLETED)
-            assert entry.charged is not None
-            return entry.charged
+            charged = entry.charged
+        assert charged is not None
+        return charged
 
     def release(self, reservation_id: str) -> None:
         """Give the hold back; no-op once ended or when unknown. See ``Ledger.release``."""
         with self._write() as books:
             entry = books.entry(reservation_id)
             if entry is not None and entry.state in LIVE:
-                accounts = accounts_of(books, entry.hold)
+                accounts = books.accounts(entry.hold.scopes)
                 _rules.release(entry, accounts, books.now)
                 books.save_entry(entry)
                 books.save_figures(accounts)
 
     def renew(self, holder: str, lease_seconds: float) -> int:
         """Extend all leases of ``holder`` that have not run out; returns how many."""
+        _limits.check_lease(lease_seconds)
         with self._write() as books:
             return books.renew(holder, books.now + lease_seconds)
 
@@ -227,13 +237,13 @@ class Bookkeeper(AsyncTwins):
         """How a task ended; None if it has not."""
         with self._read() as books:
             found = books.outcomes(run_id, task_id)
-        return TaskOutcome.model_validate_json(found[0][1]) if found else None
+        return _parsed(TaskOutcome.model_validate_json, found[0][1]) if found else None
 
     def outcomes(self, run_id: str) -> dict[str, TaskOutcome]:
         """How each ended task of a run ended, in the order they were first recorded."""
         with self._read() as books:
             found = books.outcomes(run_id)
-        return {task_id: TaskOutcome.model_validate_json(outcome) for task_id, outcome in found}
+        return {task_id: _parsed(TaskOutcome.model_validate_json, outcome) for task_id, outcome in found}
 
     def append_events(self, events: Sequence[LifecycleEvent]) -> None:
         """Add to the journal of each event's run."""
@@ -246,7 +256,17 @@ class Bookkeeper(AsyncTwins):
         """The run's journal behind position ``after``, with positions; see ``Ledger.events``."""
         with self._read() as books:
             found = books.events(run_id, after)
-        return [(position, parse_event(event)) for position, event in found]
+        return [(position, _parsed(parse_event, event)) for position, event in found]
+
+
+def _parsed(parse: Callable[[str], T], record: str) -> T:
+    try:
+        return parse(record)
+    except (ValueError, LangChainRuntimeError) as error:
+        raise LedgerUnavailableError(
+            f"the journal holds a record that cannot be read: {error}",
+            hint="upgrade, if a newer release wrote it; else the ledger is damaged: restore it from a backup",
+        ) from error
 
 
 def _open_account(books: Books, name: str) -> Account:
@@ -258,6 +278,14 @@ def _open_account(books: Books, name: str) -> Account:
     return account
 
 
+def _open_accounts(books: Books, hold: Hold) -> list[Account]:
+    accounts = books.accounts(hold.scopes)
+    if len(accounts) < len(hold.scopes):
+        for name in hold.scopes:
+            _open_account(books, name)  # says which one is missing
+    return accounts
+
+
 def _sweep(books: Books) -> int:
     """End abandoned holds; returns how many."""
     expired = books.expired()
@@ -267,7 +295,9 @@ def _sweep(books: Books) -> int:
 
 
 def _end_abandoned(books: Books, entry: Entry) -> None:
-    accounts = accounts_of(books, entry.hold)
+    if entry.state not in LIVE:
+        return  # in memory, a finaliser has ended it since it was read
+    accounts = books.accounts(entry.hold.scopes)
     charges = _rules.expire(entry, accounts, books.now)
     books.save_entry(entry)
     books.save_figures(accounts, charges)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Protocol, Self
 
-from langchain_runtime.contracts.budget import Hold
 from langchain_runtime.ledgers._rules import Account, Charge, Entry
 
 SWEEP_LIMIT = 500
@@ -23,11 +23,17 @@ class Books(Protocol):
     """The store's time, fixed for the transaction."""
 
     def __enter__(self) -> Self: ...
-    def __exit__(self, *exception: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
     # accounts
     def account(self, name: str) -> Account | None:
         """The scope's account in the window around ``now``; None if it was never opened."""
+        ...
+
+    def accounts(self, names: Sequence[str]) -> list[Account]:
+        """The accounts of these scopes, in their order, as ``account`` gives them; those never opened are left out."""
         ...
 
     def accounts_from(self, prefix: str) -> list[Account]:
@@ -103,8 +109,3 @@ class Books(Protocol):
     def add_events(self, events: Sequence[tuple[str, str]]) -> None:
         """Append events (run id, JSON)."""
         ...
-
-
-def accounts_of(books: Books, hold: Hold) -> list[Account]:
-    """The accounts that ``hold`` charges, in the order of its scopes; all of them are open."""
-    return [account for name in hold.scopes if (account := books.account(name)) is not None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from langchain_runtime.contracts.budget import Scope
+from math import inf
+
+from langchain_runtime.contracts.budget import Hold, Scope, Settlement
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.money import MAX_NANO, Cost
 from langchain_runtime.ledgers._rules import Account
@@ -68,14 +70,52 @@ def top_up(account: Account, nano: int) -> None:
     account.limit += nano
 
 
+def check_hold(hold: Hold) -> None:
+    """Refuse holds that no ledger can keep, however they were made.
+
+    Raises:
+        InvalidInputError: Money or tokens are no whole number from 0 to ``MAX_NANO``, or the lease would never end.
+    """
+    nano, tokens = hold.nano, hold.tokens
+    check_lease(hold.lease_seconds)
+    if not (type(nano) is int and 0 <= nano <= MAX_NANO and type(tokens) is int and 0 <= tokens <= MAX_NANO):
+        check_amount("a hold", nano)
+        check_amount("the tokens of a hold", tokens)
+
+
+def check_settlement(settlement: Settlement) -> None:
+    """Refuse prices and tokens that no ledger can keep, whoever reported them.
+
+    Raises:
+        InvalidInputError: One is no whole number from 0 to ``MAX_NANO``.
+    """
+    if settlement.nano is not None:
+        check_amount("a price", settlement.nano)
+    if settlement.usage is not None:
+        check_amount("the tokens of a call", settlement.usage.total)
+
+
+def check_lease(seconds: float) -> None:
+    """Refuse leases that are over before they begin, or that never end: what is held under them would be lost.
+
+    Raises:
+        InvalidInputError: ``seconds`` is not positive and finite.
+    """
+    if not 0 < seconds < inf:
+        raise InvalidInputError(
+            f"a lease must last for a positive, finite number of seconds, got {seconds}",
+            hint="take a minute or so, and renew it while the call is in flight",
+        )
+
+
 def check_amount(what: str, nano: int, *, smallest: int = 0) -> None:
     """Refuse amounts that no ledger can hold.
 
     Raises:
-        InvalidInputError: ``nano`` is below ``smallest`` or above ``MAX_NANO``.
+        InvalidInputError: ``nano`` is no whole number, below ``smallest`` or above ``MAX_NANO``.
     """
-    if not smallest <= nano <= MAX_NANO:
+    if type(nano) is not int or not smallest <= nano <= MAX_NANO:
         raise InvalidInputError(
-            f"{what} must be from {smallest} to {MAX_NANO} nano units (or tokens), got {nano}",
+            f"{what} must be a whole number from {smallest} to {MAX_NANO} nano units (or tokens), got {nano!r}",
             hint="Cost(...).nano gives the nano units of an amount",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from langchain_runtime.contracts.budget import (
     Balance,
@@ -86,20 +86,27 @@ class Account:
 
     def balance(self) -> Balance:
         """The account as callers see it."""
-        return Balance(
-            scope=Scope(
-                name=self.name,
-                currency=self.currency,
-                limit_nano=self.limit,
-                token_limit=self.token_limit,
-                period=self.period,
-            ),
-            spent_nano=self.spent,
-            held_nano=self.held,
-            forfeited_nano=self.forfeited,
-            tokens_spent=self.tokens_spent,
-            tokens_held=self.tokens_held,
-            overdrawn_nano=self.overdrawn,
+        scope = trusted(
+            Scope,
+            {
+                "name": self.name,
+                "currency": self.currency,
+                "limit_nano": self.limit,
+                "token_limit": self.token_limit,
+                "period": self.period,
+            },
+        )
+        return trusted(
+            Balance,
+            {
+                "scope": scope,
+                "spent_nano": self.spent,
+                "held_nano": self.held,
+                "forfeited_nano": self.forfeited,
+                "tokens_spent": self.tokens_spent,
+                "tokens_held": self.tokens_held,
+                "overdrawn_nano": self.overdrawn,
+            },
         )
 
 
@@ -156,6 +163,9 @@ class Answer(NamedTuple):
     refused: Account | None
 
 
+_FITS: Final = Answer(_ADMIT, None)
+
+
 # --- deciding --------------------------------------------------------------------------------------------------------
 
 
@@ -189,7 +199,7 @@ def decide(accounts: Sequence[Account], hold: Hold) -> Answer:
         return Answer(_EXHAUSTED, exhausted)
     if waits is not None:
         return Answer(_WAIT, waits)
-    return Answer(_ADMIT, warns)
+    return _FITS if warns is None else Answer(_ADMIT, warns)
 
 
 def _currency_mismatch(account: Account, currency: str) -> CurrencyMismatchError:
@@ -224,11 +234,11 @@ def free(accounts: Sequence[Account], shadows: Sequence[str]) -> tuple[int | Non
         if account.limit is not None:
             left = account.limit - account.spent - account.held
             if money is None or left < money:
-                money = left if left > 0 else 0
+                money = max(0, left)
         if account.token_limit is not None:
             left = account.token_limit - account.tokens_spent - account.tokens_held
             if tokens is None or left < tokens:
-                tokens = left if left > 0 else 0
+                tokens = max(0, left)
     return money, tokens
 
 
@@ -254,25 +264,26 @@ def settle(entry: Entry, accounts: Sequence[Account], settlement: Settlement, no
         tokens = max(0 if usage is None else usage.total, entry.hold.tokens)
     else:
         tokens = usage.total
-    charges = _end(entry, accounts, _SETTLED, now, nano, tokens)
+    charges = _end(entry, accounts, _SETTLED, now, nano=nano, tokens=tokens)
     entry.usage = usage
     return charges
 
 
 def release(entry: Entry, accounts: Sequence[Account], now: float) -> None:
     """Give a live hold back."""
-    _end(entry, accounts, _RELEASED, now, 0, 0)
+    _end(entry, accounts, _RELEASED, now, nano=0, tokens=0)
 
 
 def expire(entry: Entry, accounts: Sequence[Account], now: float) -> list[Charge]:
     """End a live hold whose lease ran out: given back if it was never sent, else charged at its worst case."""
     if entry.state is _HELD:
-        return _end(entry, accounts, _RELEASED, now, 0, 0)
-    return _end(entry, accounts, _FORFEITED, now, entry.hold.nano, entry.hold.tokens)
+        return _end(entry, accounts, _RELEASED, now, nano=0, tokens=0)
+    worst = entry.hold
+    return _end(entry, accounts, _FORFEITED, now, nano=worst.nano, tokens=worst.tokens)
 
 
 def _end(
-    entry: Entry, accounts: Sequence[Account], state: ReservationState, now: float, nano: int, tokens: int
+    entry: Entry, accounts: Sequence[Account], state: ReservationState, now: float, *, nano: int, tokens: int
 ) -> list[Charge]:
     before, held, tokens_held = entry.state, entry.hold.nano, entry.hold.tokens
     live = before in LIVE

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, Self
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from langchain_runtime.contracts.budget import Hold, Period, ReservationState
-from langchain_runtime.contracts.errors import LedgerUnavailableError
+from langchain_runtime.contracts.errors import LangChainRuntimeError, LedgerUnavailableError
 from langchain_runtime.contracts.usage import TokenUsage
 from langchain_runtime.ledgers import _rules
 from langchain_runtime.ledgers._books import SWEEP_LIMIT, Books
 from langchain_runtime.ledgers._rules import Account, Charge, Entry
-from langchain_runtime.ledgers._sqlite_store import SqliteStore
+from langchain_runtime.ledgers._sqlite_store import DamagedRecordError, SqliteStore
+
+T = TypeVar("T")
 
 _ACCOUNT: Final = """
     SELECT name, currency, limit_nano, declared_nano, base_nano, token_limit, period, window_start, window_end,
@@ -54,7 +57,7 @@ class SqliteBooks(Books):
             _refuse_reentry(self._connection)
             self._execute = self._connection.execute
             self._begin()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             store.close()
             store.lock.release()
             raise store.unavailable(error) from error
@@ -71,8 +74,10 @@ class SqliteBooks(Books):
             self._execute("ROLLBACK")
             raise
 
-    def __exit__(self, *exception: object) -> None:
-        store, failure = self._store, exception[1]
+    def __exit__(
+        self, _kind: type[BaseException] | None, failure: BaseException | None, _trace: TracebackType | None, /
+    ) -> None:
+        store = self._store
         try:
             if failure is None:
                 self._execute("COMMIT")
@@ -80,7 +85,7 @@ class SqliteBooks(Books):
                 self._execute("ROLLBACK")
             else:
                 store.close()  # rolls back, and the next call starts with a sound connection
-            if isinstance(failure, (sqlite3.Error, OverflowError)):
+            if isinstance(failure, (sqlite3.Error, OverflowError, UnicodeError, DamagedRecordError)):
                 raise store.unavailable(failure) from failure
         except sqlite3.Error as error:
             store.close()
@@ -93,14 +98,19 @@ class SqliteBooks(Books):
         row = self._execute(_ACCOUNT + "WHERE name = ?", (name,)).fetchone()
         return None if row is None else self._account(row)
 
+    def accounts(self, names: Sequence[str]) -> list[Account]:
+        # Names are sorted in every hold, and by bytes as here.
+        places = ", ".join("?" * len(names))
+        rows = self._execute(_ACCOUNT + f"WHERE name IN ({places}) ORDER BY name", tuple(names))
+        return [self._account(row) for row in rows.fetchall()]
+
     def accounts_from(self, prefix: str) -> list[Account]:
         # U+10FFFF is no character: it sorts behind every name with the prefix.
         rows = self._execute(_ACCOUNT + "WHERE name >= ? AND name < ? ORDER BY name", (prefix, prefix + "\U0010ffff"))
         return [self._account(row) for row in rows.fetchall()]
 
     def _account(self, row: tuple[Any, ...]) -> Account:
-        name, currency, limit, declared, base, token_limit, period, *figures = row
-        account = Account(name, currency, limit, declared, base, token_limit, _period(period), *figures)
+        account = _read(_parse_account, row)
         if account.end <= self.now:
             self._roll(account)
         return account
@@ -173,10 +183,11 @@ class SqliteBooks(Books):
     # reservations
     def entry(self, reservation_id: str) -> Entry | None:
         row = self._execute(_ENTRY + "WHERE id = ?", (reservation_id,)).fetchone()
-        return None if row is None else _entry(row)
+        return None if row is None else _read(_parse_entry, row)
 
     def entries(self, run_id: str) -> list[Entry]:
-        return [_entry(row) for row in self._execute(_ENTRY + "WHERE run_id = ? ORDER BY lease", (run_id,)).fetchall()]
+        rows = self._execute(_ENTRY + "WHERE run_id = ? ORDER BY lease", (run_id,)).fetchall()
+        return [_read(_parse_entry, row) for row in rows]
 
     def add_entry(self, entry: Entry) -> None:
         hold = entry.hold
@@ -215,7 +226,8 @@ class SqliteBooks(Books):
         )
 
     def expired(self) -> list[Entry]:
-        return [_entry(row) for row in self._execute(_EXPIRED, (self.now, SWEEP_LIMIT)).fetchall()]
+        rows = self._execute(_EXPIRED, (self.now, SWEEP_LIMIT)).fetchall()
+        return [_read(_parse_entry, row) for row in rows]
 
     def renew(self, holder: str, expires_at: float) -> int:
         return self._execute(_RENEW, (expires_at, holder, self.now)).rowcount
@@ -259,12 +271,27 @@ def _refuse_reentry(connection: sqlite3.Connection) -> None:
         )
 
 
+def _read(parse: Callable[[tuple[Any, ...]], T], row: tuple[Any, ...]) -> T:
+    try:
+        return parse(row)
+    except (ValueError, TypeError, LangChainRuntimeError) as error:
+        raise DamagedRecordError(f"a record that nobody wrote: {error}") from error
+
+
+def _parse_account(row: tuple[Any, ...]) -> Account:
+    name, currency, limit, declared, base, token_limit, period, start, end, *figures = row
+    numbers = [*figures, *(number for number in (limit, declared, base, token_limit) if number is not None)]
+    if any(type(number) is not int for number in numbers) or type(start) is not float or type(end) is not float:
+        raise TypeError(f"the account of {name!r} has figures that are no numbers")
+    return Account(name, currency, limit, declared, base, token_limit, _period(period), start, end, *figures)
+
+
 @lru_cache(maxsize=256)
 def _period(period: str | None) -> Period | None:
     return None if period is None else Period.model_validate_json(period)
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _parse_entry(row: tuple[Any, ...]) -> Entry:
     (
         (id_, scopes, nano, currency, tokens, holder, lease_seconds, sent, shadows, priced, run_id, task_id, model),
         ended,

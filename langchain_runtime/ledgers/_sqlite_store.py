@@ -18,6 +18,8 @@ _inherited: Final[list[sqlite3.Connection]] = []
 # Connections that a forked child got from its parent. SQLite forbids to use or to close them there, so they are kept
 # from the garbage collector.
 
+_DAMAGED: Final = ("is damaged", "restore it from a backup, or move it away to start with empty books")
+
 _CAUSES: Final = {
     sqlite3.SQLITE_BUSY: ("is locked by another process", "raise busy_timeout, or end the process that holds it"),
     sqlite3.SQLITE_LOCKED: ("is locked by another process", "raise busy_timeout, or end the process that holds it"),
@@ -25,10 +27,15 @@ _CAUSES: Final = {
     sqlite3.SQLITE_PERM: ("is not accessible", "make the file and its folder writable"),
     sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", "free some space; nothing was lost"),
     sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that its folder exists and is writable"),
-    sqlite3.SQLITE_CORRUPT: ("is damaged", "restore it from a backup, or move it away to start with empty books"),
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_CONSTRAINT: _DAMAGED,  # nothing is written that could violate one
     sqlite3.SQLITE_NOTADB: ("is not a database", "give the ledger a file of its own"),
     sqlite3.SQLITE_IOERR: ("cannot be read or written", "check the disk; a network file system cannot hold a ledger"),
 }
+
+
+class DamagedRecordError(Exception):
+    """A row holds what no release of the ledger writes."""
 
 
 class SqliteStore:
@@ -138,6 +145,8 @@ class SqliteStore:
         cause, hint = _CAUSES.get(code & 0xFF if code is not None else -1, ("does not answer", "see the cause below"))
         if isinstance(error, OverflowError):
             cause, hint = "cannot hold sums this large", "open another scope, or use smaller amounts"
+        elif isinstance(error, (UnicodeError, DamagedRecordError)) or "Could not decode" in str(error):
+            cause, hint = _DAMAGED
         waited = f" (waited {self.busy_timeout:g} s)" if "locked" in cause else ""
         return LedgerUnavailableError(
             f"the ledger {self.path} {cause}{waited}: {error}; nothing was changed", hint=hint

@@ -70,7 +70,7 @@ class InMemoryLedger(Bookkeeper):
         books = self._books
         if isinstance(books, _MemoryBooks):
             books.lock = threading.RLock()
-            if self is not _default and books.accounts:
+            if self is not _default and books.by_name:
                 self._books = _OtherProcessBooks(books.clock)
 
 
@@ -94,14 +94,15 @@ class _MemoryBooks(Books):
     """The store: plain dictionaries behind one lock.
 
     The lock is re-entrant because the garbage collector may finalise a stream, which settles, in the middle of a
-    transaction; rules change accounts by single in-place additions, so that such a nested one does no harm.
+    transaction; rules change accounts by single in-place additions, and what a transaction goes through is copied
+    first, so that such a nested one does no harm.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.now = 0.0
         self.lock = threading.RLock()
-        self.accounts: dict[str, Account] = {}
+        self.by_name: dict[str, Account] = {}
         self._charges: dict[str, dict[int, Charge]] = {}
         self._top_ups: set[tuple[str, str]] = set()
         self._entries: dict[str, Entry] = {}
@@ -124,15 +125,25 @@ class _MemoryBooks(Books):
             raise
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, _kind: object, _error: object, _trace: object) -> None:
         self.lock.release()
 
     # accounts
     def account(self, name: str) -> Account | None:
-        account = self.accounts.get(name)
+        account = self.by_name.get(name)
         if account is not None and account.end <= self.now:
             self._roll(account)
         return account
+
+    def accounts(self, names: Sequence[str]) -> list[Account]:
+        found = []
+        for name in names:
+            account = self.by_name.get(name)
+            if account is not None:
+                if account.end <= self.now:
+                    self._roll(account)
+                found.append(account)
+        return found
 
     def _roll(self, account: Account) -> None:
         seconds = account.window_seconds
@@ -149,11 +160,11 @@ class _MemoryBooks(Books):
             _rules.forget(account, nano=oldest.nano, tokens=oldest.tokens, forfeited=oldest.forfeited)
 
     def accounts_from(self, prefix: str) -> list[Account]:
-        names = sorted(name for name in self.accounts if name.startswith(prefix))
+        names = sorted(name for name in self.by_name if name.startswith(prefix))
         return [account for name in names if (account := self.account(name)) is not None]
 
     def open_account(self, account: Account) -> None:
-        self.accounts[account.name] = account
+        self.by_name[account.name] = account
         self._charges[account.name] = {}
 
     def save_limits(self, account: Account) -> None:
@@ -177,31 +188,33 @@ class _MemoryBooks(Books):
         return self._runs.get(run_id, [])
 
     def add_entry(self, entry: Entry) -> None:
+        hold = entry.hold
         entry.lease = next(self._leases)
-        self._entries[entry.hold.id] = self._live[entry.hold.id] = entry
+        self._entries[hold.id] = self._live[hold.id] = entry
         self._next_expiry = min(self._next_expiry, entry.expires_at)
-        if entry.hold.run_id is not None:
-            self._runs.setdefault(entry.hold.run_id, []).append(entry)
+        if hold.run_id is not None:
+            self._runs.setdefault(hold.run_id, []).append(entry)
 
     def save_entry(self, entry: Entry) -> None:
         if entry.state in LIVE:
             return
-        self._live.pop(entry.hold.id, None)
-        if entry.hold.run_id is None:
-            self._ended.append(entry.hold.id)
+        hold = entry.hold
+        if self._live.pop(hold.id, None) is not None and hold.run_id is None:
+            self._ended.append(hold.id)
             if len(self._ended) > _HISTORY:
                 self._entries.pop(self._ended.popleft(), None)
 
     def expired(self) -> list[Entry]:
         if self.now < self._next_expiry:
             return []
-        self._next_expiry = min((entry.expires_at for entry in self._live.values()), default=inf)
-        expired = [entry for entry in self._live.values() if entry.expires_at <= self.now]
+        live = list(self._live.values())  # a finaliser may end one of them meanwhile
+        self._next_expiry = min((entry.expires_at for entry in live), default=inf)
+        expired = [entry for entry in live if entry.expires_at <= self.now]
         return sorted(expired, key=lambda entry: entry.expires_at)[:SWEEP_LIMIT]
 
     def renew(self, holder: str, expires_at: float) -> int:
         renewed = 0
-        for entry in self._live.values():
+        for entry in list(self._live.values()):
             if entry.hold.holder == holder and entry.expires_at > self.now:
                 entry.expires_at = max(entry.expires_at, expires_at)
                 renewed += 1

@@ -56,11 +56,13 @@ class Deferred:
         task_id: The task that was started.
         now: When it was turned away.
         ask: Only a human can help; False when money may come back by itself.
+        model: The model to go on with, in whose line the task now stands; None keeps its own and waits for money.
     """
 
     task_id: str
     now: float
     ask: bool = False
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

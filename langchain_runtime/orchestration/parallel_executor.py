@@ -241,13 +241,17 @@ class ParallelExecutor:
     def _body_stopped(self, task_id: str) -> None:
         self._require(task_id, self._zombies[task_id] > 0, "has no body that outlived its attempt")
         self._zombies[task_id] -= 1
-        self._slots.give_back(task_id)
+        self._slots.give_back(task_id, oldest=True)
 
     def _put_off(self, event: Deferred) -> None:
         self._leave(event.task_id, body_alive=False)
         self._attempts[event.task_id] -= 1
         self._scheduler.requeue(event.task_id)
-        self._deferred.append(event.task_id)
+        if event.model is None:
+            self._deferred.append(event.task_id)
+        else:
+            self._slots.move(event.task_id, event.model)
+            self._slots.enqueue(event.task_id)
         self._asking = self._asking or event.ask
 
     def _topped_up(self) -> None:

@@ -40,15 +40,20 @@ class Slots:
     ) -> None:
         self._free = total
         self._limits = limits
-        self._models = models
+        self._models = dict(models)
         self._urgency = urgency
         self._line = QueueManager()
         self._lanes: dict[str, _Lane] = {}
         self._paused: set[str] = set()
+        self._taken: dict[str, list[str | None]] = {}
 
     def enqueue(self, task_id: str) -> None:
         """Let the task wait for a slot."""
         self._line.enqueue(task_id, self._urgency(task_id))
+
+    def move(self, task_id: str, model: str) -> None:
+        """Let the task wait for ``model`` from now on; slots that it has are not touched."""
+        self._models[task_id] = model
 
     def take(self) -> str | None:
         """Give a slot to the most urgent task that can have one, and return the task; None if there is none."""
@@ -61,13 +66,14 @@ class Slots:
                     continue
                 lane.free -= 1
             self._free -= 1
+            self._taken.setdefault(task_id, []).append(model)
             return task_id
         return None
 
-    def give_back(self, task_id: str) -> None:
-        """Free the slot of ``task_id``."""
+    def give_back(self, task_id: str, *, oldest: bool = False) -> None:
+        """Free the slot that ``task_id`` took last; or first, for a body that outlived its attempt."""
         self._free += 1
-        model = self._models.get(task_id)
+        model = self._taken[task_id].pop(0 if oldest else -1)
         if model is not None:
             self._lane(model).free += 1
             self._unpark(model, 1)

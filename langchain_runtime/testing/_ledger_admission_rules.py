@@ -258,14 +258,6 @@ class ReserveRules(LedgerDriver):
         with pytest.raises(InvalidInputError):
             self.ledger.reserve(self.hold(1, tokens=MAX_NANO + 1))
 
-    def test_unchecked_holds_are_admitted_and_recorded_above_the_limit(self) -> None:
-        self.scope()
-        reservation = self.reserve(150, unchecked=True)
-        assert self.figures() == (0, 150)
-        self.settle(reservation.hold.id, 120)
-        assert self.figures() == (120, 0)
-        assert self.refused(1).verdict is Verdict.EXHAUSTED
-
     def test_reserving_twice_with_one_id_holds_once(self) -> None:
         self.scope()
         hold = self.hold(60)
@@ -316,7 +308,7 @@ class ReserveRules(LedgerDriver):
             holder="h",
             lease_seconds=7.5,
             sent=True,
-            unchecked=True,
+            shadows=("run",),
             run_id="r",
             task_id="t",
             model="openai:gpt",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pytest
 
-_PARTS = ("driver", "admission_rules", "ending_rules", "journal_rules", "period_rules")
+_PARTS = ("driver", "admission_rules", "ending_rules", "journal_rules", "period_rules", "shadow_rules")
 # Before they are imported, so that a failed rule shows its values, as in any test file.
 pytest.register_assert_rewrite(*(f"langchain_runtime.testing._ledger_{part}" for part in _PARTS))
 
@@ -20,9 +20,12 @@ from langchain_runtime.testing._ledger_driver import FakeClock  # noqa: E402 - s
 from langchain_runtime.testing._ledger_ending_rules import LeaseRules, SettleRules  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_journal_rules import JournalRules, TwinRules  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_period_rules import PeriodRules  # noqa: E402 - see above
+from langchain_runtime.testing._ledger_shadow_rules import ShadowRules  # noqa: E402 - see above
 
 __all__ = ["FakeClock", "LedgerConformance"]
 
 
-class LedgerConformance(ScopeRules, ReserveRules, SettleRules, LeaseRules, PeriodRules, JournalRules, TwinRules):
+class LedgerConformance(
+    ScopeRules, ReserveRules, ShadowRules, SettleRules, LeaseRules, PeriodRules, JournalRules, TwinRules
+):
     """Every rule of the ``Ledger`` contract; override ``make_ledger``."""

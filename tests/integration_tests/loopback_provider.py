@@ -1,34 +1,55 @@
-"""A provider on loopback for real clients: OpenAI's chat completions, deterministic answers, a bill of its own.
+"""A provider on loopback for real clients of OpenAI and Anthropic: deterministic answers, faults, a bill of its own.
 
-``with serving(tmp_path / "provider.jsonl") as provider:`` and point a client at ``provider.base_url``. The log has a
-JSON line for each request, written before the reply leaves: a provider bills what it generated, whether or not anybody
-reads it, so the log tells the truth also about clients that were killed.
+``with serving(tmp_path / "provider.jsonl") as provider:`` and point a client at ``provider.base_url`` (Anthropic's at
+``provider.url``). The log has a JSON line for each request, written before the reply leaves: a provider bills what it
+generated, whether or not anybody reads it, so the log tells the truth also about clients that were killed.
 """
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import loopback_requests
 import uvicorn
+from loopback_answers import PRICES, Reply, Usage, Writer
+from loopback_replies import error, error_event, events, reports_usage, usage_of, whole
+from loopback_requests import Asked, RefusedError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-INPUT_NANO_PER_TOKEN = 150
-OUTPUT_NANO_PER_TOKEN = 600
-"""List price of gpt-4o-mini in nano-USD: 0.15 and 0.60 USD per million tokens."""
+Fault = int | str
+"""What goes wrong with a request: a status, or one of these names; all but ``reset`` are billed.
+
+``reset``: the connection breaks before anything is generated. ``lost``: it breaks when the reply is ready. ``cut``: it
+breaks in the middle of the reply. ``cut late``: it breaks after the usage. ``hang``: nothing comes until the client
+goes. ``stall``: half the reply comes, then nothing. ``error event``: a stream turns into an error in its middle.
+``no usage``: the reply does not say what it used. The names in ``FALSE_USAGE``: it says something impossible.
+"""
+
+FALSE_USAGE: dict[str, Callable[[str, Any], Any]] = {
+    "usage without input": lambda name, value: 0 if name in {"prompt_tokens", "input_tokens"} else value,
+    "usage without output": lambda name, value: 0 if name in {"completion_tokens", "output_tokens"} else value,
+    "usage of null": lambda name, value: None if name.endswith("_tokens") else value,
+    "usage below zero": lambda name, value: -value if name.endswith("_tokens") else value,
+    "usage beyond reason": lambda name, value: 10**12 if name.endswith("_tokens") else value,
+    "usage in words": lambda name, value: "many" if name.endswith("_tokens") else value,
+}
 
 _START_SECONDS = 10
+_LONGEST_HANG = 20
+_POLL = 0.002
 
 
 @dataclass
@@ -39,20 +60,39 @@ class LoopbackProvider:
         base_url: What ``OPENAI_BASE_URL`` is set to.
         log_path: The request log.
         latency: Seconds between a request and its reply.
-        faults: Status codes to answer the first requests with, in order, instead of a reply.
+        faults: What goes wrong with the first requests, in order; a status is answered instead of a reply.
+        weather: Asked for the fault of each request after those; None for none.
+        retry_after: Header of refusals, in seconds; None for none.
+        pace: Seconds between the events of a stream.
+        writer: Who answers.
     """
 
     base_url: str
     log_path: Path
     latency: float = 0.0
-    faults: list[int] = field(default_factory=list)
+    faults: list[Any] = field(default_factory=list)
+    weather: Callable[[], Fault | None] = lambda: None
+    retry_after: float | None = None
+    pace: float = 0.0
+    writer: Writer = field(default_factory=Writer)
+    _closing: bool = False
 
     @property
-    def served(self) -> list[dict[str, Any]]:
-        """Requests that were answered with a reply, in order: ``prompt``, ``input``, ``output``, ``nano``."""
+    def url(self) -> str:
+        """What ``ANTHROPIC_BASE_URL`` is set to."""
+        return self.base_url.removesuffix("/v1")
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """All requests in order: ``api model prompt cap choices fault input output nano``; refused ones cost 0."""
         if not self.log_path.exists():
             return []
         return [json.loads(line) for line in self.log_path.read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def served(self) -> list[dict[str, Any]]:
+        """Those for which a reply was generated, whether or not it arrived."""
+        return [row for row in self.requests if row["nano"]]
 
     @property
     def bill(self) -> Decimal:
@@ -67,104 +107,155 @@ class LoopbackProvider:
             assert alive(), f"the client ended after {len(self.served)} of {requests} requests"
             time.sleep(0.005)
 
-    async def complete(self, request: Request) -> Response:
-        """``POST /v1/chat/completions``."""
-        body = await request.json()
-        if self.faults:
-            status = self.faults.pop(0)
-            return JSONResponse({"error": {"message": f"injected {status}", "type": "server_error"}}, status)
-        await asyncio.sleep(self.latency)
-        answer, finish_reason = _answer(body)
-        usage = _usage(body, answer)
-        self._log(body, usage)
-        if body.get("stream"):
-            return StreamingResponse(_chunks(body, answer, finish_reason, usage), media_type="text/event-stream")
-        return JSONResponse(
-            _envelope(body, "chat.completion")
-            | {
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": answer},
-                        "finish_reason": finish_reason,
-                    }
-                ],
-                "usage": usage,
-            }
-        )
+    def close(self) -> None:
+        """Let go of clients that are kept waiting."""
+        self._closing = True
 
-    def _log(self, body: dict[str, Any], usage: dict[str, Any]) -> None:
-        tokens = (usage["prompt_tokens"], usage["completion_tokens"])
+    async def handle(self, request: Request) -> Response:
+        """``POST`` of any of the three APIs."""
+        api = {"completions": "chat"}.get(name := request.url.path.rpartition("/")[2], name)
+        body = await request.json()
+        fault = self.faults.pop(0) if self.faults else self.weather()
+        try:
+            asked: Asked = getattr(loopback_requests, api)(body)
+            if asked.model not in PRICES:
+                raise RefusedError(f"the model {asked.model!r} does not exist")
+        except RefusedError as refusal:
+            return JSONResponse(error(api, 400, str(refusal)), 400)
+        if isinstance(fault, int) or fault == "reset":
+            self._log(asked, fault, Usage(0, 0))
+            return await self._reset(request) if fault == "reset" else self._refusal(api, fault)
+        await asyncio.sleep(self.latency)
+        reply = self.writer.answer(asked)
+        if asked.stream and self.writer.disobedient:
+            return StreamingResponse(self._endless(asked, reply), media_type="text/event-stream")
+        self._log(asked, fault, reply.usage)
+        return await self._send(request, asked, reply, fault)
+
+    def _refusal(self, api: str, status: int) -> Response:
+        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return JSONResponse(error(api, status, f"injected {status}"), status, headers=headers)
+
+    async def _send(self, request: Request, asked: Asked, reply: Reply, fault: Fault | None) -> Response:
+        if fault == "lost":
+            return await self._reset(request)
+        if fault == "hang":
+            await self._wait_until_gone(request)
+            return Response()
+        usage = _reported(usage_of(asked.api, reply.usage), fault)
+        if asked.stream:
+            lines = self._stream(request, asked, events(asked, reply, usage), fault)
+            return StreamingResponse(lines, media_type="text/event-stream")
+        content = json.dumps(whole(asked, reply, usage))
+        if fault in {"cut", "cut late", "stall", "error event"}:
+            return StreamingResponse(self._part(request, content, fault), media_type="application/json")
+        return Response(content, media_type="application/json")
+
+    async def _stream(
+        self, request: Request, asked: Asked, lines: list[str], fault: Fault | None
+    ) -> AsyncIterator[str]:
+        told = max((at for at, line in enumerate(lines) if reports_usage(line)), default=len(lines) - 2) + 1
+        for line in lines[: told // 2] if fault in {"cut", "stall", "error event"} else lines[:told]:
+            yield line
+            if self.pace:
+                await asyncio.sleep(self.pace)
+        if fault == "error event":
+            yield error_event(asked.api)
+        else:
+            await self._break_off(request, fault)
+            for line in lines[told:]:
+                yield line
+
+    async def _part(self, request: Request, content: str, fault: Fault) -> AsyncIterator[str]:
+        yield content[:-1] if fault == "cut late" else content[: len(content) // 2]
+        await self._break_off(request, "cut" if fault == "error event" else fault)
+
+    async def _break_off(self, request: Request, fault: Fault | None) -> None:
+        if fault == "stall":
+            await self._wait_until_gone(request)
+        if fault in {"cut", "cut late", "stall"}:
+            raise ConnectionResetError(f"injected {fault}")
+
+    async def _endless(self, asked: Asked, reply: Reply) -> AsyncIterator[str]:
+        """A stream that its cap does not end; it is billed for what it has sent when the client goes."""
+        lines = events(asked, reply, usage_of(asked.api, reply.usage))
+        sent = 0
+        try:
+            for line in lines:
+                yield line
+                sent += 1
+                await asyncio.sleep(self.pace)
+        finally:
+            written = -(-reply.usage.output * sent // len(lines))
+            self._log(asked, "disobeyed", Usage(reply.usage.input, written))
+
+    async def _wait_until_gone(self, request: Request) -> None:
+        deadline = time.monotonic() + _LONGEST_HANG
+        while not (self._closing or await request.is_disconnected()) and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL)
+
+    async def _reset(self, request: Request) -> Response:
+        """Send a TCP reset instead of a reply."""
+        transport: asyncio.Transport = request.scope["state"]["transport"]
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+        await asyncio.sleep(0)
+        return Response()
+
+    def _log(self, asked: Asked, fault: Fault | None, usage: Usage) -> None:
         row = {
-            "prompt": _text(body["messages"]),
-            "input": tokens[0],
-            "output": tokens[1],
-            "nano": tokens[0] * INPUT_NANO_PER_TOKEN + tokens[1] * OUTPUT_NANO_PER_TOKEN,
+            "api": asked.api,
+            "model": asked.model,
+            "prompt": asked.prompt,
+            "cap": asked.cap,
+            "choices": asked.choices,
+            "stream": asked.stream,
+            "with_usage": asked.with_usage,
+            "fault": fault,
+            "input": usage.input,
+            "output": usage.output,
+            "nano": usage.nano(PRICES[asked.model]),
         }
         with self.log_path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
 
-def _text(messages: list[dict[str, Any]]) -> str:
-    return "\n".join(f"{message['role']}: {json.dumps(message['content'])}" for message in messages)
+def _reported(usage: dict[str, Any], fault: Fault | None) -> dict[str, Any] | None:
+    if fault == "no usage":
+        return None
+    alter = FALSE_USAGE.get(str(fault))
+    return usage if alter is None else {name: alter(name, value) for name, value in usage.items()}
 
 
-def _tokens(text: str) -> int:
-    """This provider's own count: four bytes are a token."""
-    return -(-len(text.encode()) // 4)
+class _Protocol(H11Protocol):
+    """Hands its connection to the application, which breaks it."""
 
-
-def _answer(body: dict[str, Any]) -> tuple[str, str]:
-    """A reply that depends on every byte of the prompt, cut at the request's own cap."""
-    digest = hashlib.sha256(_text(body["messages"]).encode()).hexdigest()
-    answer = f"Reply {digest[:16]} to {len(body['messages'])} message(s)."
-    cap = body.get("max_completion_tokens") or body.get("max_tokens")
-    if cap is None or _tokens(answer) <= cap:
-        return answer, "stop"
-    return answer.encode()[: 4 * cap].decode(), "length"
-
-
-def _usage(body: dict[str, Any], answer: str) -> dict[str, Any]:
-    prompt = sum(4 + _tokens(json.dumps(message["content"])) for message in body["messages"])
-    reply = _tokens(answer)
-    return {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply}
-
-
-def _envelope(body: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"id": "chatcmpl-loopback", "object": kind, "created": 0, "model": body["model"]}
-
-
-async def _chunks(body: dict[str, Any], answer: str, finish_reason: str, usage: dict[str, Any]) -> Any:
-    envelope = _envelope(body, "chat.completion.chunk")
-    deltas: list[tuple[dict[str, Any], str | None]] = [
-        ({"role": "assistant", "content": answer[:10]}, None),
-        ({"content": answer[10:]}, None),
-        ({}, finish_reason),
-    ]
-    for delta, finish in deltas:
-        yield _sse(envelope | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-    if (body.get("stream_options") or {}).get("include_usage"):
-        yield _sse(envelope | {"choices": [], "usage": usage})
-    yield "data: [DONE]\n\n"
-
-
-def _sse(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
 
 
 @contextlib.contextmanager
-def serving(log_path: Path, *, latency: float = 0.0, faults: list[int] | None = None) -> Iterator[LoopbackProvider]:
-    """Serve on a free port of 127.0.0.1 from a thread of this process."""
+def serving(
+    log_path: Path, *, latency: float = 0.0, faults: list[Any] | None = None, writer: Writer | None = None
+) -> Iterator[LoopbackProvider]:
+    """Serve on a free port of 127.0.0.1 from a thread of this process; all requests are in the log when it ends."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    provider = LoopbackProvider(f"http://127.0.0.1:{port}/v1", log_path, latency, faults or [])
-    app = Starlette(routes=[Route("/v1/chat/completions", provider.complete, methods=["POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none"))
+    provider = LoopbackProvider(
+        f"http://127.0.0.1:{port}/v1", log_path, latency, faults or [], writer=writer or Writer()
+    )
+    paths = ("/v1/chat/completions", "/v1/responses", "/v1/messages")
+    app = Starlette(routes=[Route(path, provider.handle, methods=["POST"]) for path in paths])
+    config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", http=_Protocol)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
         yield provider
     finally:
+        provider.close()
         server.should_exit = True
         thread.join(_START_SECONDS)
         listener.close()

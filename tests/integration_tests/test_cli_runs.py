@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,27 @@ def test_a_brief_cites_its_folder_word_for_word(tmp_path):
     [row] = json.loads(lcr("runs", "--json").stdout)
     assert (row["id"], row["kind"], row["state"]) == (run_id, "brief", "completed")
     assert json.loads(lcr("report", run_id, "--json").stdout)["state"] == "completed"
+
+
+def test_a_run_that_cannot_afford_its_model_goes_on_with_the_next_one_of_its_ladder(tmp_path, loopback):
+    file = tmp_path / "ladder.json"
+    policy = {"on_exceed": "downgrade", "ladder": ["openai:gpt-4o", "openai:gpt-4o-mini"], "max_parallelism": 1}
+    tasks = [{"id": "first", "prompt": "Say one.", "max_output_tokens": 1_000}]
+    tasks += [{"id": "second", "prompt": "Say two after {first}.", "deps": ["first"], "max_output_tokens": 1_000}]
+    file.write_text(json.dumps({"version": 1, "model": "openai:gpt-4o", "policy": policy, "tasks": tasks}))
+    with loopback.serving(tmp_path / "provider.jsonl") as provider:
+        out = lcr_in_a_process(provider.base_url, "run", str(file), "--budget", "0.005", "--json").stdout
+        assert [row["model"] for row in provider.served] == ["gpt-4o-mini", "gpt-4o-mini"]
+        report = json.loads(out.partition("\n")[2])
+        assert Decimal(report["spent"]["amount"]) == provider.bill
+    assert {task["model"] for task in report["tasks"].values()} == {"openai:gpt-4o-mini"}
+    assert "moved to a cheaper model by budget run:" in lcr("report", report["id"]).stdout
+
+
+def test_a_cheaper_model_that_cannot_be_opened_is_refused_before_anything_is_written(tmp_path, home):
+    file = tmp_path / "ladder.json"
+    policy = {"on_exceed": "downgrade", "ladder": ["extractive", "openai:gpt-4o-mini"]}
+    file.write_text(json.dumps({"version": 1, "policy": policy, "tasks": [{"id": "t", "prompt": "Say one."}]}))
+    refused = lcr("run", file, "--model", "extractive", exit_code=2)
+    assert "error[invalid_input]: model 'openai:gpt-4o-mini' could not be opened" in refused.stderr
+    assert not home.exists()

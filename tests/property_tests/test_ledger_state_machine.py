@@ -17,14 +17,24 @@ from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
 from langchain_runtime.testing import FakeClock
 
 LIVE = {ReservationState.HELD, ReservationState.SENT}
-SCOPES = ["run", "tenant", "user"]
-scopes = st.lists(st.sampled_from(SCOPES), unique=True, max_size=3).map(tuple)
+PERIODS = {"daily": Period(kind="day"), "recent": Period(kind="rolling", seconds=300), "tenant": None, "user": None}
+SCOPES = list(PERIODS)
+RUNS = ["r", "s"]
+scopes = st.lists(st.sampled_from(SCOPES), unique=True, max_size=4).map(tuple)
 amounts = st.integers(0, 40)
+
+
+def is_counted(name, at, now):
+    """Whether what was charged at ``at`` is in the period around ``now``; the clock of the test goes by UTC."""
+    period = PERIODS[name]
+    if period is None:
+        return True
+    return at // 86_400 == now // 86_400 if period.kind == "day" else at >= now - period.seconds
 
 
 @dataclass
 class Call:
-    """What the model knows of a call."""
+    """What the model knows of a call; a forfeit is kept beside the settlement that corrects it."""
 
     hold: Hold
     state: ReservationState
@@ -32,7 +42,24 @@ class Call:
     lease: int
     charged: int = 0
     tokens: int = 0
+    ended_at: float = 0
     uncovered: int = 0
+    forfeited_at: float | None = None
+
+    def end(self, state, now, *, sent_or_paid):
+        self.state, self.ended_at = state, now
+        self.charged, self.tokens = (self.hold.nano, self.hold.tokens) if sent_or_paid else (0, 0)
+
+    def spent(self, name, now):
+        """Money and tokens that count in a scope."""
+        if self.state in LIVE or (self.state is ReservationState.RELEASED):
+            return 0, 0
+        if self.forfeited_at is None or self.state is ReservationState.FORFEITED:
+            return (self.charged, self.tokens) if is_counted(name, self.ended_at, now) else (0, 0)
+        if is_counted(name, self.forfeited_at, self.ended_at):  # corrected in its own period
+            return (self.charged, self.tokens) if is_counted(name, self.forfeited_at, now) else (0, 0)
+        more = max(0, self.charged - self.hold.nano), max(0, self.tokens - self.hold.tokens)
+        return more if is_counted(name, self.ended_at, now) else (0, 0)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -47,8 +74,8 @@ class LedgerMachine(RuleBasedStateMachine):
             SqliteLedger(Path(self.folder.name) / "ledger.db", clock=self.clock),
         ]
         self.known = {}
-        self.limits = {"run": 100, "tenant": None, "user": 150}
-        self.token_limits = {"run": None, "tenant": 120, "user": None}
+        self.limits = {"daily": 100, "recent": 120, "tenant": None, "user": 150}
+        self.token_limits = {"daily": None, "recent": 110, "tenant": 120, "user": None}
         self.beyond_limits = False  # by a shadow, an uncovered charge or a lowered limit
         self.ids, self.keys = count(), count()
 
@@ -71,26 +98,34 @@ class LedgerMachine(RuleBasedStateMachine):
     def sweep(self):
         for call in self.known.values():
             if call.state in LIVE and call.expires_at <= self.clock.now:
-                sent = call.state is ReservationState.SENT
-                call.state = ReservationState.FORFEITED if sent else ReservationState.RELEASED
-                call.charged, call.tokens = (call.hold.nano, call.hold.tokens) if sent else (0, 0)
+                self.lose(call)
+
+    def lose(self, call):
+        if call.state is ReservationState.SENT:
+            call.end(ReservationState.FORFEITED, self.clock.now, sent_or_paid=True)
+            call.forfeited_at = self.clock.now
+        else:
+            call.end(ReservationState.RELEASED, self.clock.now, sent_or_paid=False)
 
     def figures(self, scope):
         here = [call for call in self.known.values() if scope in call.hold.scopes]
-        live, ended = [c for c in here if c.state in LIVE], [c for c in here if c.state not in LIVE]
+        live = [c for c in here if c.state in LIVE]
+        spent = [c.spent(scope, self.clock.now) for c in here]
+        forfeits = [nano for c, (nano, _) in zip(here, spent, strict=True) if c.state is ReservationState.FORFEITED]
         return {
-            "spent_nano": sum(c.charged for c in ended),
+            "spent_nano": sum(nano for nano, _ in spent),
             "held_nano": sum(c.hold.nano for c in live),
-            "forfeited_nano": sum(c.charged for c in ended if c.state is ReservationState.FORFEITED),
-            "tokens_spent": sum(c.tokens for c in ended),
+            "forfeited_nano": sum(forfeits),
+            "tokens_spent": sum(tokens for _, tokens in spent),
             "tokens_held": sum(c.hold.tokens for c in live),
-            "overdrawn_nano": sum(c.uncovered for c in ended),
+            "overdrawn_nano": sum(c.uncovered for c in here),
         }
 
     @initialize()
     def open(self):
         for name in SCOPES:
-            self.each("open_scope", Scope(name=name, limit_nano=self.limits[name], token_limit=self.token_limits[name]))
+            limit, token_limit = self.limits[name], self.token_limits[name]
+            self.each("open_scope", Scope(name=name, limit_nano=limit, token_limit=token_limit, period=PERIODS[name]))
 
     @rule(
         target=calls,
@@ -98,11 +133,12 @@ class LedgerMachine(RuleBasedStateMachine):
         nano=amounts,
         tokens=amounts,
         sent=st.booleans(),
-        shadows=st.sampled_from([()] * 9 + [("user",), ("run", "user")]),
+        shadows=st.sampled_from([()] * 9 + [("user",), ("daily", "user")]),
+        run=st.sampled_from(RUNS),
         lease=st.integers(1, 100),
         holder=st.sampled_from(["me", "you"]),
     )
-    def reserve(self, *, scopes, nano, tokens, sent, shadows, lease, holder):
+    def reserve(self, *, scopes, nano, tokens, sent, shadows, run, lease, holder):
         hold = Hold(
             id=f"call-{next(self.ids)}",
             scopes=scopes,
@@ -112,7 +148,7 @@ class LedgerMachine(RuleBasedStateMachine):
             shadows=tuple(set(shadows) & set(scopes)),
             lease_seconds=lease,
             holder=holder,
-            run_id="r",
+            run_id=run,
         )
         self.sweep()
         fits = self.fits(hold, beside_held=True)
@@ -174,10 +210,10 @@ class LedgerMachine(RuleBasedStateMachine):
             charged = hold.nano if cost is None else cost
             cover = 0 if call.state is ReservationState.RELEASED else hold.nano
             known = cost is not None and tokens is not None
+            call.end(ReservationState.SETTLED, self.clock.now, sent_or_paid=True)
             call.charged, call.uncovered = charged, max(0, charged - cover)
             call.tokens = tokens if known else max(hold.tokens, tokens or 0)
-            self.beyond_limits |= charged > cover
-            call.state = ReservationState.SETTLED
+            self.beyond_limits |= charged > cover or call.tokens > (hold.tokens if cover else 0)
         assert answer == call.charged
 
     @rule(hold=consumes(calls))
@@ -185,7 +221,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.each("release", hold.id)
         call = self.known.get(hold.id)
         if call is not None and call.state in LIVE:
-            call.state = ReservationState.RELEASED
+            call.end(ReservationState.RELEASED, self.clock.now, sent_or_paid=False)
+
+    @rule(run=st.sampled_from(RUNS))
+    def crash(self, run):
+        dead = [call for call in self.known.values() if call.hold.run_id == run and call.state in LIVE]
+        assert self.each("abandon", run) == len(dead)
+        for call in dead:
+            self.lose(call)
 
     @rule(holder=st.sampled_from(["me", "you"]), lease=st.integers(1, 100))
     def renew(self, holder, lease):
@@ -195,7 +238,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for call in mine:
             call.expires_at = max(call.expires_at, now + lease)
 
-    @rule(seconds=st.integers(1, 120))
+    @rule(seconds=st.integers(1, 120) | st.sampled_from([3_600, 50_000, 90_000]))
     def time_passes(self, seconds):
         self.clock.advance(seconds)
 
@@ -213,7 +256,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def set_limit(self, name, limit):
         self.each("set_limit", name, limit)
         self.limits[name] = limit
-        self.beyond_limits = True
+        figures = self.figures(name)
+        self.beyond_limits |= limit is not None and figures["spent_nano"] + figures["held_nano"] > limit
 
     @invariant()
     def books_agree_with_the_list_of_calls(self):
@@ -223,17 +267,21 @@ class LedgerMachine(RuleBasedStateMachine):
         for name, balance in zip(SCOPES, self.each("balances"), strict=True):
             assert balance.scope.limit_nano == self.limits[name]
             assert {field: getattr(balance, field) for field in self.figures(name)} == self.figures(name)
-            if not self.beyond_limits and self.limits[name] is not None:
-                assert balance.spent_nano + balance.held_nano <= self.limits[name]
+            if not self.beyond_limits:
+                limit, token_limit = self.limits[name], self.token_limits[name]
+                assert limit is None or balance.spent_nano + balance.held_nano <= limit
+                assert token_limit is None or balance.tokens_spent + balance.tokens_held <= token_limit
 
     @invariant()
     def each_reservation_is_as_the_model_has_it(self):
-        found = self.each("reservations", "r")
-        assert [reservation.hold.id for reservation in found] == list(self.known)
-        for reservation, call in zip(found, self.known.values(), strict=True):
-            assert (reservation.state, reservation.hold) == (call.state, call.hold)
-            if call.state not in LIVE:
-                assert reservation.charged_nano == call.charged
+        for run in RUNS:
+            found = self.each("reservations", run)
+            calls = [call for call in self.known.values() if call.hold.run_id == run]
+            assert [reservation.hold.id for reservation in found] == [call.hold.id for call in calls]
+            for reservation, call in zip(found, calls, strict=True):
+                assert (reservation.state, reservation.hold) == (call.state, call.hold)
+                if call.state not in LIVE:
+                    assert (reservation.charged_nano, reservation.ended_at) == (call.charged, call.ended_at)
 
 
 TestLedgerMachine = LedgerMachine.TestCase

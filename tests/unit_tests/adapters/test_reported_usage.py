@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -65,6 +67,19 @@ def test_usage_of_any_provider_has_one_form(usage, expected):
         (counts(10**12, 5), "input_tokens = 1000000000000"),
         (counts(True, 5), "input_tokens = True"),
         (counts(1.5, 5), "input_tokens = 1.5"),
+        (counts(math.nan, 5), "input_tokens = nan"),
+        (counts(10, math.inf), "output_tokens = inf"),
+        (counts(10, 5.0), "output_tokens = 5.0"),
+        (counts(10, -5), "output_tokens = -5"),
+        (counts(10, 10**12), "output_tokens = 1000000000000"),
+        (counts("10", "5"), "input_tokens = '10'"),
+        ({"input_tokens": None, "output_tokens": None, "total_tokens": None}, "no input tokens"),
+        ({"total_tokens": 15}, "no input tokens"),
+        (counts(10, 5, {"cache_read": -1}), "cache_read = -1"),
+        (counts(10, 5, {"priority_cache_read": "4"}), "priority_cache_read = '4'"),
+        (counts(10, 5, {"ephemeral_1h_input_tokens": 1.5}), "ephemeral_1h_input_tokens = 1.5"),
+        (counts(10, 5, {"cache_read": 6, "cache_creation": 5}), "more cached or audio tokens than input"),
+        (counts(10, 5, None, {"reasoning": math.nan}), "reasoning = nan"),
         (counts(10, 5, {"cache_read": 11}), "more cached or audio tokens than input"),
         (counts(10, 5, {"audio": 11}), "more cached or audio tokens than input"),
         (counts(10, 5, None, {"reasoning": 6}), "more reasoning or audio tokens than output"),
@@ -75,6 +90,23 @@ def test_usage_that_cannot_be_true_is_unknown(usage, why):
     reported = usage_of_messages([message])
     assert reported.usage is None
     assert why in reported.missing
+
+
+@pytest.mark.xfail(raises=(AttributeError, TypeError), reason="reading what has not the form of usage raises")
+@pytest.mark.parametrize(
+    ("usage", "raw"),
+    [
+        ("15 tokens", None),
+        ([10, 5], None),
+        ({"input_tokens": 10, "output_tokens": 5, "input_token_details": ["cache_read"]}, None),
+        ({"input_tokens": 10, "output_tokens": 5, "output_token_details": "reasoning"}, None),
+        (counts(10, 5), {"iterations": 2}),
+        (counts(10, 5), {"iterations": [{"input_tokens": 10, "output_tokens": 5, "cache_creation": "1h"}]}),
+    ],
+)
+def test_what_has_not_the_form_of_usage_is_unknown(usage, raw):
+    message = AIMessage.model_construct(content="", usage_metadata=usage, response_metadata={"usage": raw})
+    assert usage_of_messages([message]).usage is None
 
 
 def test_no_reply_and_no_ai_message_report_nothing():

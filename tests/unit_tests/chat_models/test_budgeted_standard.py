@@ -58,6 +58,12 @@ class TestBudgetedChatOpenAI(_Budgeted):
         return {"OPENAI_API_KEY": "api_key"}, {"model": "gpt-5-mini"}, {"openai_api_key": "api_key"}
 
 
+class TestBudgetedChatOpenAIResponses(TestBudgetedChatOpenAI):
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {**super().chat_model_params, "use_responses_api": True}
+
+
 @pytest.mark.filterwarnings("ignore:Unrecognized structured output method")  # ChatAnthropic's own, of "json_mode"
 class TestBudgetedChatAnthropic(_Budgeted):
     own_class = ChatAnthropic

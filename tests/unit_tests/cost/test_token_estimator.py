@@ -1,4 +1,7 @@
-"""Rows G of the reference: G1 is the type checker's; G10 is decided (a ratio of 0 is refused instead of replaced)."""
+"""Rows G of the reference: G1 is the type checker's; G10 is decided (a ratio of 0 is refused instead of replaced).
+
+What is learnt from calls stands in ``test_token_learning.py``, what images cost in ``test_token_images.py``.
+"""
 
 import pytest
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
@@ -7,7 +10,7 @@ from typing_extensions import TypedDict
 
 from langchain_runtime.contracts.errors import EstimationError, InvalidInputError
 from langchain_runtime.contracts.protocols import TokenEstimator as TokenEstimatorProtocol
-from langchain_runtime.cost import TokenEstimator, token_estimator
+from langchain_runtime.cost import TokenEstimator, token_requests
 
 TOOL = {
     "type": "function",
@@ -44,7 +47,7 @@ def test_it_is_a_token_estimator():
 
 @pytest.fixture
 def without_tokeniser(monkeypatch):
-    monkeypatch.setattr(token_estimator, "load_encoding", lambda _name: None)
+    monkeypatch.setattr(token_requests, "load_encoding", lambda _name: None)
 
 
 @pytest.mark.usefixtures("without_tokeniser")
@@ -112,14 +115,61 @@ def test_a_schema_counts_less_where_it_is_read_as_a_declaration():
     assert openai < expected(HumanMessage("x"), model="mistral:mistral-small", tools=[TOOL])
 
 
+class Weather(BaseModel):
+    """The weather at a place, in words."""
+
+    place: str
+
+
 def test_a_pydantic_class_counts_as_its_schema():
-    class Weather(BaseModel):
-        """The weather at a place, in words."""
-
-        place: str
-
     for model in ("openai:gpt-5", "mistral:small"):
         assert expected(tools=[Weather], model=model) == expected(tools=[Weather.model_json_schema()], model=model)
+        asked = {"name": "response_format", "value": Weather}
+        given = {"name": "response_format", "value": Weather.model_json_schema()}
+        for _ in range(2):  # counted, then remembered
+            assert expected(tools=[asked], model=model) == expected(tools=[given], model=model)
+            assert bound(tools=[asked], model=model) == bound(tools=[given], model=model)
+
+
+@pytest.mark.parametrize("value", [{"effort": "low"}, {"format": {"type": "text"}}, ["text"]])
+def test_a_setting_of_the_request_is_not_read(value):
+    setting = {"name": "output_config", "value": value}
+    for model in ("openai:gpt-5", "anthropic:claude-opus-4-6"):
+        assert expected(HumanMessage("x"), model=model, tools=[setting]) == expected(HumanMessage("x"), model=model)
+        assert bound(HumanMessage("x"), tools=[setting]) > bound(HumanMessage("x"))
+
+
+def test_a_reply_format_is_read():
+    reply_format = {"name": "text", "value": {"format": {"type": "json_schema", "schema": {"properties": {"a": {}}}}}}
+    assert expected(HumanMessage("x"), tools=[reply_format]) > expected(HumanMessage("x")) + 8
+
+
+THOUGHT = "weighing one thing against another " * 100
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "thinking", "thinking": THOUGHT, "signature": "s" * 500}],
+        [{"type": "reasoning", "reasoning": THOUGHT}],
+        [{"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": THOUGHT}]}],
+        [{"type": "reasoning", "summary": [], "encrypted_content": "s" * 3_000}],
+        [{"type": "reasoning", "id": "rs_1", "extras": {"encrypted_content": "s" * 3_000}}],
+        [{"type": "redacted_thinking", "data": "s" * 3_000}],
+        f"<think>{THOUGHT}</think>4",
+    ],
+    ids=["thinking", "reasoning", "open", "encrypted", "extras", "redacted", "inline"],
+)
+def test_thoughts_are_read_in_their_own_turn_only(content):
+    thoughtful = AIMessage(content, tool_calls=[calling()])
+    asked, result = HumanMessage("2 + 2?"), ToolMessage("4", tool_call_id="call_1")
+    while_thinking = expected(asked, thoughtful, result)
+    assert while_thinking > expected(asked, AIMessage("4", tool_calls=[calling()]), result) + 300
+    assert expected(asked, thoughtful, result, HumanMessage("and 3?")) < while_thinking - 300
+
+
+def test_a_user_that_quotes_a_thought_is_read_whole():
+    assert expected(HumanMessage(f"<think>{THOUGHT}</think>"), HumanMessage("and?")) > 400
 
 
 def test_a_pydantic_value_counts_as_its_json():
@@ -179,7 +229,7 @@ def test_the_old_encoding_counts_for_old_models():
 
 def test_a_text_is_encoded_once(monkeypatch):
     encoded = []
-    encoding = token_estimator.load_encoding("o200k_base")
+    encoding = token_requests.load_encoding("o200k_base")
 
     class Spy:
         name = "spy"
@@ -188,7 +238,7 @@ def test_a_text_is_encoded_once(monkeypatch):
             encoded.append(text)
             return encoding.encode_ordinary(text)
 
-    monkeypatch.setattr(token_estimator, "load_encoding", lambda _name: Spy())
+    monkeypatch.setattr(token_requests, "load_encoding", lambda _name: Spy())
     estimator, history = TokenEstimator(), []
     for turn in range(20):
         history.append(HumanMessage(f"turn {turn} of a conversation that only this test has"))
@@ -200,7 +250,7 @@ def test_a_text_is_encoded_once(monkeypatch):
 
 
 def test_the_bound_needs_no_tokeniser(monkeypatch):
-    monkeypatch.setattr(token_estimator, "load_encoding", lambda name: pytest.fail(f"{name} was loaded"))
+    monkeypatch.setattr(token_requests, "load_encoding", lambda name: pytest.fail(f"{name} was loaded"))
     assert bound(HumanMessage("hello"), tools=[TOOL]) > 0
 
 
@@ -276,11 +326,18 @@ def test_what_cannot_be_bounded_is_refused_by_name(kind):
 
 
 @pytest.mark.parametrize("kind", ["tool_result", "function_call_output", "search_result"])
-def test_an_image_inside_a_tools_result_is_refused(kind):
+def test_an_image_inside_a_tools_result_is_refused_where_no_rule_is_known(kind):
     image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
     key = "output" if kind == "function_call_output" else "content"
     with pytest.raises(EstimationError, match="'image'"):
         bound(HumanMessage([{"type": kind, key: [image]}]))
+
+
+def test_a_screenshot_given_as_text_is_refused():
+    # LangChain sends it as the address of an image.
+    call = {"type": "computer_call_output"}
+    with pytest.raises(EstimationError, match="'computer_call_output'"):
+        bound(ToolMessage("https://example.com/a.png", tool_call_id="1", additional_kwargs=call), model="openai:gpt-5")
 
 
 def test_arguments_that_look_like_an_image_are_data():
@@ -311,6 +368,17 @@ def test_reasoning_that_only_the_provider_has_is_bounded_by_the_reply_that_held_
 def test_a_model_that_reads_more_than_it_is_sent_is_refused(model):
     with pytest.raises(EstimationError, match="provider's side"):
         bound(HumanMessage("hello"), model=model)
+
+
+def test_a_message_that_cannot_be_remembered_is_bounded_all_the_same():
+    class Text(str):
+        __slots__ = ()
+
+    call = {"name": "f", "args": {"text": Text("s" * 8_000)}, "id": "call_1", "type": "tool_call"}
+    message = AIMessage("")
+    message.tool_calls = [call]
+    assert bound(message) >= 8_000
+    assert expected(message) >= 500
 
 
 def test_a_claude_elsewhere_is_prompted_for_tools_as_at_anthropic():

@@ -9,7 +9,8 @@ from langchain_runtime.contracts.errors import CurrencyMismatchError
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.protocols import UsageTracker as UsageTrackerProtocol
 from langchain_runtime.contracts.usage import TokenUsage, Usage
-from langchain_runtime.cost import UsageTracker
+from langchain_runtime.cost import UsageTracker, usage_tracker
+from langchain_runtime.cost.usage_tracker import CallCounts
 
 
 def ended(tokens=0, nano=0, *, state=ReservationState.SETTLED, usage=True, **hold):
@@ -125,3 +126,61 @@ def test_a_forfeit_is_paid_although_its_tokens_are_unknown():
 def test_a_call_without_a_price_has_tokens_and_no_cost():
     assert tracked(ended(10, 0, priced=False)).total() == Usage(tokens=TokenUsage(input=10), cost=None)
     assert tracked(ended(10, 0, priced=False), ended(1, 3)).total().cost.nano == 3
+
+
+def test_parts_make_up_the_total():
+    tracker = tracked(
+        ended(1_000, 10, run_id="a", task_id="x", model="m"),
+        ended(1_500, 20, run_id="b", task_id="x", model="n"),
+        ended(500, 30, model="m"),
+    )
+    for parts in (tracker.by_run(), tracker.by_task(), tracker.by_model()):
+        assert sum(parts.values(), Usage()) == tracker.total()
+    assert {key: usage.cost.nano for key, usage in tracker.by_run().items()} == {"a": 10, "b": 20, "": 30}
+    assert {key: usage.tokens.total for key, usage in tracker.by_task().items()} == {"x": 2_500, "": 500}
+    assert {key: usage.cost.nano for key, usage in tracker.by_model().items()} == {"m": 40, "n": 20}
+
+
+def test_nothing_counted_has_no_parts():
+    assert UsageTracker().by_model() == UsageTracker().by_task() == UsageTracker().by_run() == {}
+
+
+def test_a_part_in_two_currencies_does_not_add_up():
+    tracker = tracked(ended(1, 5, model="m", run_id="a"), ended(1, 1, model="m", run_id="b", currency="EUR"))
+    with pytest.raises(CurrencyMismatchError):
+        tracker.by_model()
+    assert tracker.by_run()["b"].cost == Cost.from_nano(1, "EUR")
+
+
+def test_an_unpriced_call_in_another_currency_adds_up():
+    tracker = tracked(ended(1, 5, model="m"), ended(2, 0, model="m", currency="EUR", priced=False))
+    assert tracker.total() == Usage(tokens=TokenUsage(input=3), cost=Cost.from_nano(5))
+
+
+def test_what_is_unknown_is_counted_and_never_taken_for_nothing():
+    tracker = tracked(
+        ended(10, 5, model="m"),
+        ended(10, 0, model="n", priced=False),
+        ended(nano=100, model="m", usage=False),
+        ended(nano=0, model="n", usage=False, priced=False),
+    )
+    assert tracker.calls() == CallCounts(made=4, unreported=2, unpriced=2)
+    assert tracker.calls(model="m") == CallCounts(made=2, unreported=1, unpriced=0)
+    assert tracker.by_model()["n"].cost is None
+
+
+def test_a_corrected_forfeit_is_one_call_with_known_tokens():
+    forfeited = ended(nano=100, id="one", state=ReservationState.FORFEITED, usage=False)
+    tracker = tracked(forfeited)
+    assert tracker.calls() == CallCounts(made=1, unreported=1)
+    tracker.add(ended(10, 7, id="one"))
+    assert tracker.calls() == CallCounts(made=1, unreported=0)
+
+
+def test_memory_does_not_grow_with_calls(monkeypatch):
+    monkeypatch.setattr(usage_tracker, "_REMEMBERED", 10)
+    tracker = tracked(*(ended(1, 1, id=str(number), model="m") for number in range(1_000)))
+    assert (len(tracker._known), len(tracker._tallies)) == (10, 1)
+    assert tracker.calls().made == tracker.total().tokens.total == 1_000
+    tracker.add(ended(1, 1, id="999", model="m"))
+    assert tracker.calls().made == 1_000

@@ -233,9 +233,8 @@ async def test_a_model_without_a_price_runs_without_a_limit_and_its_cost_is_unkn
         ),
         (RunPolicy(budget_limit=Cost("1", "EUR")), "test:m", CATALOG, CurrencyMismatchError),
         (RunPolicy(), "no-provider", {}, UnknownModelError),
-        (RunPolicy(on_exceed="downgrade"), "test:m", CATALOG, InvalidInputError),
     ],
-    ids=["H6 Z25", "unpriced", "Z7", "no provider", "downgrade"],
+    ids=["H6 Z25", "unpriced", "Z7", "no provider"],
 )
 async def test_a_run_that_could_not_be_charged_is_refused_before_anything_runs(policy, chat_model, catalog, error):
     ran = []

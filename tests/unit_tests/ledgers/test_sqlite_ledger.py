@@ -273,6 +273,44 @@ def test_each_migration_applies_to_the_one_before(path):
     ledger.close()
 
 
+def test_a_file_of_version_1_opens_with_its_live_holds_and_unchecked_ones_become_shadows(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.migrate(connection, schema.MIGRATIONS[:1])
+    connection.execute(
+        "INSERT INTO scopes VALUES ('user', 'USD', 100, 100, 100, NULL, NULL, -1e999, 1e999, 7, 160, 0, 0, 0, 0)"
+    )
+    for id_, state, nano, unchecked, charged in [
+        ("checked", "held", 10, 0, None),
+        ("unchecked", "sent", 150, 1, None),
+        ("ended", "settled", 9, 0, 7),
+    ]:
+        connection.execute(
+            "INSERT INTO reservations (id, state, holder, lease_seconds, expires_at, scopes, currency, nano, tokens,"
+            " reserved_sent, unchecked, priced, created_at, charged_nano, ended_at)"
+            " VALUES (?, ?, 'me', 60, 1060, '[\"user\"]', 'USD', ?, 0, ?, ?, 1, 1000, ?, ?)",
+            (id_, state, nano, state == "sent", unchecked, charged, charged and 1001),
+        )
+    connection.close()
+
+    clock = FakeClock()
+    clock.now = 1_030.0
+    ledger = SqliteLedger(path, clock=clock)
+    assert version(path) == [1]  # opened lazily
+    assert (ledger.balance("user").spent_nano, ledger.balance("user").held_nano) == (7, 160)
+    assert version(path) == [1, 2]
+    checked, unchecked = ledger.reservation("checked"), ledger.reservation("unchecked")
+    assert (checked.hold.shadows, unchecked.hold.shadows) == ((), ("user",))
+    assert ledger.reservation("ended").charged_nano == 7
+    assert ledger.reserve(hold(10, id="checked")).reservation == checked
+    ledger.mark_sent("checked", checked.lease)
+    ledger.settle(Settlement(reservation_id="checked", nano=4))
+    clock.advance(30)
+    balance = ledger.balance("user")
+    assert (balance.spent_nano, balance.held_nano, balance.forfeited_nano) == (161, 0, 150)
+    assert ledger.reserve(hold(5, shadows=("user",))).refused_by == balance
+    ledger.close()
+
+
 def test_a_later_migration_keeps_the_books(ledger, path):
     ledger.reserve(hold())
     ledger.close()

@@ -16,6 +16,7 @@ from langchain_runtime.orchestration import (
     Tick,
     ToppedUp,
 )
+from langchain_runtime.orchestration.slots import Slots
 
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
 POLL = DEFERRED_POLL_SECONDS
@@ -191,3 +192,48 @@ def test_question_does_not_wait_for_bodies_that_cannot_be_stopped(planner):
     run.next(Deferred("a", 0, ask=True))
     assert run.next(Ended("b", 1, FAILED, body_alive=True)) == [Ask(("a",))]
     assert run.next(BodyStopped("b", 2)) == []
+
+
+# --- another model ---------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_is_moved_to_another_model_starts_at_once_and_it_was_no_attempt(planner):
+    run = planner({"a": [], "b": []}, models={"a": "large", "b": "large"}, max_parallelism=2)
+    run.next(Begin(0))
+    assert run.next(Deferred("a", 0, model="small")) == [Start("a", 1)]
+    assert run.running == {"a", "b"}
+
+
+def test_a_moved_task_keeps_to_the_slots_of_its_new_model_and_frees_those_of_the_old_one(planner):
+    run = planner(
+        {"a": [], "b": [], "c": []},
+        models={"a": "large", "b": "small", "c": "large"},
+        per_model={"large": ModelLimits(parallelism=1), "small": ModelLimits(parallelism=1)},
+    )
+    assert run.next(Begin(0)) == [Start("a", 1), Start("b", 1)]
+    assert run.next(Deferred("a", 0, model="small")) == [Start("c", 1)]
+    assert run.next(Ended("b", 1, COMPLETED)) == [Start("a", 1)]
+    assert run.next(Ended("a", 2, COMPLETED)) == []
+    assert run.next(Ended("c", 2, COMPLETED)) == [Finish(RunState.COMPLETED)]
+
+
+def test_a_body_that_outlived_its_attempt_and_the_moved_attempt_each_give_back_their_own_slot():
+    slots = Slots(
+        9,
+        limits={"large": 2, "small": 1},
+        models={"a": "large", "b": "large", "c": "small", "d": "large"},
+        urgency=lambda task_id: (),
+    )
+    slots.enqueue("a")
+    assert slots.take() == "a"  # its body will outlive this attempt
+    slots.enqueue("a")
+    assert slots.take() == "a"
+    slots.give_back("a")  # the second attempt is turned away
+    slots.move("a", "small")
+    for task_id in ("a", "b", "c", "d"):
+        slots.enqueue(task_id)
+    assert [slots.take(), slots.take(), slots.take()] == ["a", "b", None]
+    slots.give_back("a", oldest=True)
+    assert [slots.take(), slots.take()] == ["d", None]
+    slots.give_back("a")
+    assert slots.take() == "c"

@@ -1,0 +1,83 @@
+"""A model call as LangChain tells callbacks of its end: what it used, and what that costs at list price."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
+
+from langchain_runtime.adapters import failures
+from langchain_runtime.adapters.usage import ReportedUsage, usage_of_result
+from langchain_runtime.contracts.errors import (
+    CurrencyMismatchError,
+    LangChainRuntimeError,
+    UnknownModelError,
+    UnpricedModelError,
+)
+from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.protocols import CostCalculator
+
+_UNREPORTED: Final = ReportedUsage(None, missing="the reply did not arrive whole")
+
+_log = logging.getLogger(__name__)
+
+
+def usage_of_reply(response: LLMResult) -> ReportedUsage:
+    """What a call that succeeded used."""
+    return _usage_of(_chat_generations(response), response.llm_output)
+
+
+def usage_of_failure(error: BaseException, response: LLMResult | None) -> ReportedUsage | None:
+    """What a call that raised used; None where nothing was billed.
+
+    Nothing is billed for a complete HTTP error answer, and for what a budget or breaker of ours held back. A stream
+    that its consumer left has used what was reported until then. All other failures may be billed in full.
+    """
+    arrived = [] if response is None else [g for g in _chat_generations(response) if not _describes_error(g.message)]
+    if isinstance(error, GeneratorExit):
+        return _usage_of(arrived, None)
+    if not arrived and (isinstance(error, LangChainRuntimeError) or failures.http_error_status(error) is not None):
+        return None
+    return _UNREPORTED
+
+
+def list_price(
+    reported: ReportedUsage, model: str, calculator: CostCalculator, *, service_tier: str | None
+) -> Cost | None:
+    """What the reported usage costs; None where usage or price is unknown.
+
+    Args:
+        reported: What the provider said.
+        model: Whose price holds for the parts that name no model.
+        calculator: Knows the prices.
+        service_tier: The tier that was asked for, where the reply does not name the one that served it.
+    """
+    if reported.usage is None:
+        return None
+    tier = reported.service_tier or service_tier
+    try:
+        first, *others = (calculator.cost(used, by or model, service_tier=tier) for by, used in reported.parts)
+        return sum(others, first)
+    except (UnknownModelError, UnpricedModelError, CurrencyMismatchError) as error:
+        _log.info("a call of %s has no list price: %s", model, error)
+        return None
+
+
+def _usage_of(generations: list[ChatGeneration], llm_output: dict[str, Any] | None) -> ReportedUsage:
+    try:
+        return usage_of_result(ChatResult(generations=generations, llm_output=llm_output))
+    except (AttributeError, TypeError, ValueError) as error:  # metadata in a form that no provider should use
+        return ReportedUsage(None, missing=f"the reported usage cannot be read: {error!r}")
+
+
+def _chat_generations(response: LLMResult) -> list[ChatGeneration]:
+    return [
+        generation for prompt in response.generations for generation in prompt if isinstance(generation, ChatGeneration)
+    ]
+
+
+def _describes_error(message: BaseMessage) -> bool:
+    """Whether LangChain made the message of an HTTP error (``_generate_response_from_error``)."""
+    return "status_code" in message.response_metadata or "headers" in message.response_metadata

@@ -1,0 +1,14 @@
+"""Middleware for LangChain's ``create_agent``. Needs the extra ``[agents]``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langchain_runtime.contracts.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from langchain_runtime.middleware.budget_middleware import BudgetMiddleware
+
+__all__ = ["BudgetMiddleware"]
+
+__getattr__, __dir__ = lazy_exports(__name__, {"BudgetMiddleware": "budget_middleware"})
