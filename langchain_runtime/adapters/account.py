@@ -136,6 +136,12 @@ class Charge:
         return tuple(sorted(budget.scope for budget in self.budgets))
 
     @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """A name for each budget's scope that tells it from all others of this process, and says nothing else."""
+        # The ledgers of calls in flight are alive, so ids are unique; strings hash differently in every process.
+        return tuple(f"{hash((id(self.ledger), budget.scope)):x}" for budget in self.budgets)
+
+    @cached_property
     def limits_money(self) -> bool:
         """Whether a call may be refused for its price. A budget that only warns blocks nothing."""
         return any(budget.limit is not None and budget.on_exceed != "warn" for budget in self.budgets)

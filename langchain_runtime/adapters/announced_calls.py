@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage
 from langchain_runtime.adapters import providers
 from langchain_runtime.adapters.charge_marks import CHARGED
 from langchain_runtime.adapters.pricing import Pricing
-from langchain_runtime.adapters.request_bounds import DEFAULT_CAP, _info, _priced_as
+from langchain_runtime.adapters.request_bounds import DEFAULT_CAP, catalog_name, model_info
 from langchain_runtime.contracts.errors import EstimationError
 from langchain_runtime.contracts.pricing import ModelInfo
 
@@ -172,8 +172,8 @@ def worst_case(
         UnpricedModelError: Nobody has a price, and ``priced``.
         EstimationError: Input or output cannot be bounded, and ``bounded``.
     """
-    model = _priced_as(call.model_id, price_as)
-    info = _info(pricing.catalog, model, required=priced)
+    model = catalog_name(call.model_id, price_as)
+    info = model_info(pricing.catalog, model, required=priced)
     read = _input_bound(call, messages, model, pricing, bounded=bounded)
     written = _output_bound(call, info, bounded=bounded) * call.choices
     tries = call.attempts if attempts is None else attempts

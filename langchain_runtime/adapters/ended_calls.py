@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
@@ -11,17 +10,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_runtime.adapters import failures
 from langchain_runtime.adapters.usage import ReportedUsage, usage_of_result
 from langchain_runtime.contracts.errors import (
-    CurrencyMismatchError,
     LangChainRuntimeError,
-    UnknownModelError,
-    UnpricedModelError,
 )
-from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.protocols import CostCalculator
 
 _UNREPORTED: Final = ReportedUsage(None, missing="the reply did not arrive whole")
-
-_log = logging.getLogger(__name__)
 
 
 def usage_of_reply(response: LLMResult) -> ReportedUsage:
@@ -41,28 +33,6 @@ def usage_of_failure(error: BaseException, response: LLMResult | None) -> Report
     if not arrived and (isinstance(error, LangChainRuntimeError) or failures.http_error_status(error) is not None):
         return None
     return _UNREPORTED
-
-
-def list_price(
-    reported: ReportedUsage, model: str, calculator: CostCalculator, *, service_tier: str | None
-) -> Cost | None:
-    """What the reported usage costs; None where usage or price is unknown.
-
-    Args:
-        reported: What the provider said.
-        model: Whose price holds for the parts that name no model.
-        calculator: Knows the prices.
-        service_tier: The tier that was asked for, where the reply does not name the one that served it.
-    """
-    if reported.usage is None:
-        return None
-    tier = reported.service_tier or service_tier
-    try:
-        first, *others = (calculator.cost(used, by or model, service_tier=tier) for by, used in reported.parts)
-        return sum(others, first)
-    except (UnknownModelError, UnpricedModelError, CurrencyMismatchError) as error:
-        _log.info("a call of %s has no list price: %s", model, error)
-        return None
 
 
 def _usage_of(generations: list[ChatGeneration], llm_output: dict[str, Any] | None) -> ReportedUsage:

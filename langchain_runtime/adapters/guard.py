@@ -9,7 +9,6 @@ A ``GuardedCall`` does no I/O: its methods are plans, which the face carries out
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -22,19 +21,14 @@ from langchain_runtime.adapters import failures, providers
 from langchain_runtime.adapters.account import Account, Charge, charges, current_account
 from langchain_runtime.adapters.holds import CallHolds, Held, release
 from langchain_runtime.adapters.pacing import CallPace, Pace
-from langchain_runtime.adapters.pricing import Pricing
-from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key
+from langchain_runtime.adapters.pricing import Pricing, list_price
+from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key, without_usage
 from langchain_runtime.adapters.request_bounds import CallBound, TermsMemo
 from langchain_runtime.adapters.stream_meter import StreamMeter, mark_cut_replies
 from langchain_runtime.adapters.usage import ReportedUsage, usage_of_result
 from langchain_runtime.contracts.budget import Settlement
-from langchain_runtime.contracts.errors import (
-    BudgetExceededError,
-    ReservationLostError,
-    UnknownModelError,
-    UnpricedModelError,
-)
-from langchain_runtime.contracts.events import CallSettled
+from langchain_runtime.contracts.errors import BudgetExceededError, ReservationLostError
+from langchain_runtime.contracts.events import BudgetRefused, CallSettled
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.plans import Plan, Step, pause
 from langchain_runtime.contracts.protocols import ModelLadder
@@ -50,8 +44,6 @@ _COUNT_EVERY: Final = 64
 """Bytes between two counts of a stream that comes close to its hold."""
 
 _UNREPORTED: Final = ReportedUsage(None, missing="the reply did not arrive whole")
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +173,35 @@ class GuardedCall:
 
     def _step_down(self, refusal: BudgetExceededError) -> bool:
         """Take the next cheaper model, if the refusing budget wishes it; False if there is none."""
-        ladder = self._guard.ladder
         budgets = {budget.scope: budget for bill in self._bills for budget in bill.budgets}
-        if ladder is None or refusal.scope not in budgets or budgets[refusal.scope].on_exceed != "downgrade":
+        if refusal.scope not in budgets or budgets[refusal.scope].on_exceed != "downgrade":
             return False
-        name = ladder.below(providers.model_id(self._model, self._asked))
-        while name is not None:
-            cheaper = providers.renamed(self._model, self._asked, name)
-            if cheaper is not None:
-                self._model, self._asked = cheaper
-                return True
+        cheaper = self._cheaper()
+        if cheaper is not None:
+            self._model, self._asked = cheaper
+        run = self._run
+        if run is not None and run.on_event is not None:
+            run.on_event(
+                BudgetRefused(
+                    run_id=str(run.run_id),
+                    task=run.task_id,
+                    scope=refusal.scope,
+                    action="raise" if cheaper is None else "downgrade",
+                    needed=refusal.needed,
+                )
+            )
+        return cheaper is not None
+
+    def _cheaper(self) -> tuple[BaseChatModel, dict[str, Any]] | None:
+        """The same call of the next model on the ladder that the class can make."""
+        ladder = self._guard.ladder
+        name = None if ladder is None else ladder.below(providers.model_id(self._model, self._asked))
+        while ladder is not None and name is not None:
+            call = providers.renamed(self._model, self._asked, name)
+            if call is not None:
+                return call
             name = ladder.below(name)
-        return False
+        return None
 
     def _expected_use(self, bound: CallBound) -> int:
         """Tokens that the call may use, as providers count them towards a limit per minute."""
@@ -304,11 +313,15 @@ class GuardedCall:
 
     def _settle(self, reported: ReportedUsage, reply: ChatResult | None) -> Plan[None]:
         self._ended = True
+        if reported.undated_writes and providers.keeps_cache_for_an_hour(self._messages, self._asked):
+            reported = reported.kept_for_an_hour()
         nano = self._cost(reported)
         run, key, usage = self._run, self._reply_key, reported.usage
         if self._pace is not None:
             self._pace.succeeded(None if usage is None else usage.total)
-        encoded = encode_reply(reply) if reply is not None and key is not None else None
+        encoded = None
+        if reply is not None and key is not None:
+            encoded = encode_reply(reply if usage is not None else without_usage(reply))
 
         def settle(held: Held) -> Step | None:
             kept = held.of_run and encoded is not None
@@ -345,18 +358,10 @@ class GuardedCall:
         if reported.usage is None or self._bound is None:
             return None
         terms = self._bound.terms
-        calculator = terms.calculator
-        if calculator is None:
+        if terms.calculator is None:
             return 0  # nobody has a price, and no limit asks for one; the tokens are counted
-        tier = reported.service_tier or terms.service_tier
-        nano = 0
-        try:
-            for model, usage in reported.parts:
-                nano += calculator.cost(usage, model or terms.model, service_tier=tier).nano
-        except (UnknownModelError, UnpricedModelError) as error:
-            _log.warning("a call of %s is charged at its full hold: %s", terms.model, error)
-            return None
-        return nano
+        cost = list_price(reported, terms.model, terms.calculator, service_tier=terms.service_tier)
+        return cost.nano if cost is not None and cost.currency == terms.currency else None
 
     def _tell(self, held: Held, nano: int, usage: TokenUsage | None) -> None:
         run, bound = self._run, self._bound

@@ -1,15 +1,21 @@
-"""What bounds and prices a call, in one handful."""
+"""What bounds and prices a call, in one handful, and what a call cost."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from langchain_runtime.adapters.usage import ReportedUsage
+from langchain_runtime.contracts.errors import CurrencyMismatchError, UnknownModelError, UnpricedModelError
+from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.protocols import CostCalculator, ModelCatalog, TokenEstimator
 from langchain_runtime.cost import CostCalculator as ListPriceCalculator
 from langchain_runtime.cost import TokenEstimator as BytePairEstimator
 from langchain_runtime.cost import default_catalog
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +46,25 @@ def _by_default_catalog() -> Pricing:
 
 def _by(catalog: ModelCatalog) -> Pricing:
     return Pricing(BytePairEstimator(), catalog, ListPriceCalculator(catalog))
+
+
+def list_price(
+    reported: ReportedUsage, model: str, calculator: CostCalculator, *, service_tier: str | None
+) -> Cost | None:
+    """What the reported usage costs; None where usage or price is unknown.
+
+    Args:
+        reported: What the provider said.
+        model: Whose price holds for the parts that name no model.
+        calculator: Knows the prices.
+        service_tier: The tier that was asked for, where the reply does not name the one that served it.
+    """
+    if reported.usage is None:
+        return None
+    tier = reported.service_tier or service_tier
+    try:
+        first, *others = (calculator.cost(used, by or model, service_tier=tier) for by, used in reported.parts)
+        return sum(others, first)
+    except (UnknownModelError, UnpricedModelError, CurrencyMismatchError) as error:
+        _log.warning("a call of %s has no list price: %s", model, error)
+        return None

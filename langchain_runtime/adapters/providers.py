@@ -8,13 +8,14 @@ tests: with ``use_responses_api`` ChatOpenAI sends its own ``max_tokens`` and ig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 
 from langchain_runtime.contracts.errors import InvalidInputError
 
@@ -194,6 +195,16 @@ def thinking_budget(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int:
     thinking = next((value for _, value in _settings(model, kwargs, _THINKING) if value is not None), None)
     budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
     return budget if isinstance(budget, int) else 0
+
+
+def keeps_cache_for_an_hour(messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the request asks for the dearer of Anthropic's cache lifetimes anywhere."""
+    carriers: list[Any] = [kwargs, *(kwargs.get("tools") or ())]
+    for message in messages:
+        if not isinstance(message.content, str):
+            carriers += message.content
+    marks = [carrier.get("cache_control") for carrier in carriers if isinstance(carrier, Mapping)]
+    return any(isinstance(mark, Mapping) and mark.get("ttl") == "1h" for mark in marks)
 
 
 def choices(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int:

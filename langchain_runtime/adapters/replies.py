@@ -26,6 +26,18 @@ def encode_reply(result: ChatResult) -> bytes:
     return json.dumps(record, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
 
 
+def without_usage(result: ChatResult) -> ChatResult:
+    """The result without usage that means nothing, and might not be read back."""
+    generations = [
+        ChatGeneration(
+            message=generation.message.model_copy(update={"usage_metadata": None}),
+            generation_info=generation.generation_info,
+        )
+        for generation in result.generations
+    ]
+    return ChatResult(generations=generations, llm_output=result.llm_output)
+
+
 def decode_reply(data: bytes) -> ChatResult | None:
     """The result as it was; None where another version wrote it in a form this one cannot read."""
     record = json.loads(data.decode("utf-8", "surrogatepass"))

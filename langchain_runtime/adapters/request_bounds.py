@@ -190,8 +190,8 @@ def call_terms(
         EstimationError: The request makes the provider read what is not in it, and ``bounded``.
         InvalidInputError: A parameter would override the cap.
     """
-    model_id = _priced_as(providers.model_id(model, kwargs), price_as)
-    info = _info(catalog, model_id, required=priced)
+    model_id = catalog_name(providers.model_id(model, kwargs), price_as)
+    info = model_info(catalog, model_id, required=priced)
     if bounded:
         _check_bounded(model, model_id, kwargs)
     callers_cap = providers.callers_cap(model, kwargs)
@@ -265,7 +265,7 @@ class TermsMemo:
                 wanted == (priced, bounded)
                 and fields == model.__dict__
                 and all(now == then for now, then in insides)
-                and _info(catalog, terms.model, required=priced) is terms.info
+                and model_info(catalog, terms.model, required=priced) is terms.info
             ):
                 return terms
         terms = call_terms(
@@ -282,14 +282,20 @@ class TermsMemo:
         return (TermsMemo, ())
 
 
-def _priced_as(model_id: str, price_as: Mapping[str, str] | None) -> str:
+def catalog_name(model_id: str, price_as: Mapping[str, str] | None) -> str:
+    """The catalogue model that a model is priced as: itself, unless ``price_as`` says another."""
     if not price_as:
         return model_id
     provider, _, name = model_id.partition(":")
     return price_as.get(model_id) or price_as.get(name) or price_as.get(provider) or model_id
 
 
-def _info(catalog: ModelCatalog, model_id: str, *, required: bool) -> ModelInfo | None:
+def model_info(catalog: ModelCatalog, model_id: str, *, required: bool) -> ModelInfo | None:
+    """What the catalogue knows of a model; None if nothing.
+
+    Raises:
+        UnpricedModelError: It knows no price, and one is ``required``.
+    """
     try:
         info = catalog.get(model_id)
     except UnknownModelError:
@@ -320,7 +326,9 @@ def _check_bounded(model: BaseChatModel, model_id: str, kwargs: Mapping[str, Any
 def _cap(info: ModelInfo | None, callers_cap: int | None, thinking: int, *, bounded: bool) -> int:
     most = info.max_output_tokens if info is not None else None
     if callers_cap is not None:
-        return callers_cap
+        # No model writes more than it can; who asks for it must not hold a whole budget by it.
+        able = most or (info.context_window if info is not None else None)
+        return callers_cap if able is None or not bounded else min(callers_cap, able)
     if not bounded:
         return most or DEFAULT_CAP
     wanted = DEFAULT_CAP + thinking

@@ -12,10 +12,9 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from langchain_runtime.adapters.usage import ReportedUsage, usage_of_messages
+from langchain_runtime.adapters.usage import ReportedUsage, usage_of_stream
 
 Item = TypeVar("Item")
 
@@ -61,7 +60,7 @@ class StreamMeter(ABC, Generic[Item]):
         self.started = False
         self.is_complete = False
         self._pieces: list[str] = []
-        self._usage: UsageMetadata | None = None
+        self._usages: list[Any] = []
         self._metadata: dict[str, Any] = {}
 
     def add(self, item: Item, *, capped_by_us: bool) -> None:
@@ -78,9 +77,8 @@ class StreamMeter(ABC, Generic[Item]):
         return "".join(self._pieces)
 
     def reported(self) -> ReportedUsage:
-        """Usage that was reported so far, added up."""
-        message = AIMessage(content=self.text, usage_metadata=self._usage, response_metadata=self._metadata)
-        return usage_of_messages([message])
+        """Usage that was reported so far."""
+        return usage_of_stream(self._usages, self._metadata, wrote=self.bytes > 0)
 
     @abstractmethod
     def result(self) -> ChatResult:
@@ -109,8 +107,11 @@ class ChunkMeter(StreamMeter[ChatGenerationChunk]):
         self._chunks: list[ChatGenerationChunk] = []
 
     def result(self) -> ChatResult:
-        """The chunks, merged."""
-        first, *rest = self._chunks
+        """The chunks, merged; without usage that means nothing, which might not add up."""
+        chunks = self._chunks
+        if self.reported().usage is None:
+            chunks = [_without_usage(chunk) for chunk in chunks]
+        first, *rest = chunks
         merged = first + rest if rest else first
         chunk = cast("AIMessageChunk", merged.message)
         message = AIMessage(**chunk.model_dump(exclude={"type", "tool_call_chunks", "chunk_position"}))
@@ -150,7 +151,7 @@ class ChunkMeter(StreamMeter[ChatGenerationChunk]):
         self._chunks.append(item)
         message = cast("AIMessageChunk", item.message)
         if message.usage_metadata:
-            self._usage = add_usage(self._usage, message.usage_metadata)
+            self._usages.append(message.usage_metadata)
         metadata = {**(item.generation_info or {}), **message.response_metadata}
         if metadata:
             self._metadata |= metadata
@@ -189,13 +190,19 @@ class EventMeter(StreamMeter[Any]):
 
     def _read_end(self, item: Any, *, capped_by_us: bool) -> None:
         if item["event"] == "message-finish":
-            self._usage = item.get("usage") or self._usage
+            if item.get("usage"):
+                self._usages = [item["usage"]]
             metadata = item.get("metadata") or {}
             self._metadata |= metadata
             self.is_complete = True
             if capped_by_us and was_cut(metadata):
                 item["metadata"] = {**metadata, CAPPED: True}
         self._stream.dispatch(item)
+
+
+def _without_usage(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+    message = chunk.message.model_copy(update={"usage_metadata": None})
+    return ChatGenerationChunk(message=message, generation_info=chunk.generation_info)
 
 
 def _strings(block: Any) -> Iterator[str]:

@@ -16,9 +16,9 @@ from langchain_runtime.adapters.account import BudgetScope, Charge, charges, cur
 from langchain_runtime.adapters.announced_calls import AnnouncedCall, WorstCase, worst_case
 from langchain_runtime.adapters.cached_replies import cached_replies
 from langchain_runtime.adapters.charge_marks import charge_marks, uncharged
-from langchain_runtime.adapters.ended_calls import list_price, usage_of_failure, usage_of_reply
+from langchain_runtime.adapters.ended_calls import usage_of_failure, usage_of_reply
 from langchain_runtime.adapters.fixed_holds import FixedHolds
-from langchain_runtime.adapters.pricing import Pricing
+from langchain_runtime.adapters.pricing import Pricing, list_price
 from langchain_runtime.adapters.usage import ReportedUsage
 from langchain_runtime.callbacks._open_calls import OpenCalls
 from langchain_runtime.contracts.budget import Budget, Scope

@@ -19,9 +19,9 @@ from langchain_core.tracers.context import register_configure_hook
 from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.announced_calls import AnnouncedCall
 from langchain_runtime.adapters.cached_replies import cached_replies
-from langchain_runtime.adapters.ended_calls import list_price, usage_of_failure, usage_of_reply
-from langchain_runtime.adapters.pricing import Pricing
-from langchain_runtime.adapters.request_bounds import _priced_as
+from langchain_runtime.adapters.ended_calls import usage_of_failure, usage_of_reply
+from langchain_runtime.adapters.pricing import Pricing, list_price
+from langchain_runtime.adapters.request_bounds import catalog_name
 from langchain_runtime.adapters.usage import ReportedUsage
 from langchain_runtime.callbacks._open_calls import OpenCalls
 from langchain_runtime.contracts.budget import Hold, Reservation, ReservationState
@@ -201,7 +201,7 @@ class UsageCallbackHandler(BaseCallbackHandler):
         )
 
     def _count(self, call: _Call, run_id: UUID, reported: ReportedUsage) -> None:
-        priced_as = _priced_as(call.model_id, self._price_as)
+        priced_as = catalog_name(call.model_id, self._price_as)
         cost = list_price(reported, priced_as, self._pricing.calculator, service_tier=call.service_tier)
         nano, currency = (0, "USD") if cost is None else (cost.nano, cost.currency)
         hold = Hold(

@@ -124,8 +124,10 @@ class BudgetEnforcer:
             elif budget is not None and wish == "wait" and decision.verdict is Verdict.WAIT:
                 yield from self._wait(hold, decision, budget, pause, deadlines)
                 pause = min(_LONGEST_PAUSE, pause * 2)
+            elif wish == "downgrade":
+                raise refusal(hold, decision)  # who has other models tells what comes of it
             else:
-                raise self._refusal(hold, decision, wish if wish in {"interrupt", "downgrade"} else "raise")
+                raise self._refusal(hold, decision, "interrupt" if wish == "interrupt" else "raise")
 
     def _wait(
         self, hold: Hold, decision: Decision, budget: Budget, pause: float, deadlines: dict[str, float]
@@ -151,9 +153,7 @@ class BudgetEnforcer:
             raise self._refusal(hold, decision, "raise")
         yield Step(self._pauses, "sleep", (min(left, pause * (0.5 + self._random())),))
 
-    def _refusal(
-        self, hold: Hold, decision: Decision, action: Literal["raise", "interrupt", "downgrade"]
-    ) -> BudgetExceededError:
+    def _refusal(self, hold: Hold, decision: Decision, action: Literal["raise", "interrupt"]) -> BudgetExceededError:
         self._tell(hold, decision, action)
         return refusal(hold, decision)
 
@@ -161,7 +161,7 @@ class BudgetEnforcer:
         self,
         hold: Hold,
         decision: Decision,
-        action: Literal["raise", "cap", "wait", "interrupt", "warn", "downgrade"],
+        action: Literal["raise", "cap", "wait", "interrupt", "warn"],
     ) -> None:
         if self._on_event is None or hold.run_id is None or decision.refused_by is None:
             return

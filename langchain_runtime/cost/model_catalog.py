@@ -72,6 +72,7 @@ class ModelCatalog:
         self._roles = dict(ROLES)
         self._lock = threading.Lock()
         self._known: dict[str, ModelInfo] = {}
+        self._hints: dict[str, str] = {}
         self._day = -1
 
     def get(self, model: str) -> ModelInfo:
@@ -130,7 +131,7 @@ class ModelCatalog:
             given = overlaid.model_dump(exclude_unset=True, include=_LIMITS)
             return overlaid if listed is None else listed.model_copy(update=given)
         if listed is None:
-            raise self._unknown(model)
+            raise UnknownModelError(f"no model {model!r} in the catalogue", model=model, hint=self._hint(model))
         return listed
 
     def _listed(self, model: str) -> ModelInfo | None:
@@ -142,10 +143,12 @@ class ModelCatalog:
             return None
         return found.model_copy(update={"reasoning": _REASONS.search(name or model) is not None})
 
-    def _unknown(self, model: str) -> UnknownModelError:
-        nearest = difflib.get_close_matches(model, self.names(), n=3)
-        hint = f"nearest: {', '.join(nearest)}" if nearest else "add it to a catalogue overlay"
-        return UnknownModelError(f"no model {model!r} in the catalogue", model=model, hint=hint)
+    def _hint(self, model: str) -> str:
+        """Where to look instead; kept, since many calls of an unknown model may be made without a limit."""
+        if model not in self._hints:
+            nearest = difflib.get_close_matches(model, self.names(), n=3)
+            self._hints[model] = f"nearest: {', '.join(nearest)}" if nearest else "add it to a catalogue overlay"
+        return self._hints[model]
 
 
 @functools.cache

@@ -37,8 +37,13 @@ _BY_NAME: Final = {
     "claude": Overhead(with_tools=500, bound_with_tools=1_000),
     "anthropic": Overhead(with_tools=500, bound_with_tools=1_000),
     "llama-4": Overhead(always=30, with_tools=600),
+    "llama-3.": Overhead(always=28),
     "gpt-oss": Overhead(always=60),
+    "deepseek-v4": Overhead(always=76, with_tools=220),
     "deepseek": Overhead(with_tools=250),
+    "mistral": Overhead(with_tools=18),
+    "glm": Overhead(with_tools=95),
+    "qwen": Overhead(with_tools=200),
 }
 _DEFAULT: Final = Overhead()
 

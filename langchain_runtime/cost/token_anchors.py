@@ -40,7 +40,7 @@ class Anchor(NamedTuple):
 class TokenAnchors:
     """Observations by what was sent: a tree of messages with a root for each model and its tools.
 
-    Messages are given by a number that stands for their content (``MessageSize.serial``): a conversation whose past was
+    Messages are given by a number that stands for their content (``Size.serial``): a conversation whose past was
     changed, as by compaction, leaves the tree where it differs, and finds nothing that was observed after that.
     When there is no room left, everything is forgotten; conversations that go on are soon known again.
 
@@ -60,10 +60,10 @@ class TokenAnchors:
 
         Args:
             root: Of the model and the tools.
-            serials: Of the messages, oldest first; not empty.
+            serials: Of the messages, oldest first.
             observed: What was reported.
         """
-        if len(serials) > self._room:
+        if not 0 < len(serials) <= self._room:
             return
         with self._lock:
             if len(self._steps) + len(serials) > self._room:
@@ -76,7 +76,7 @@ class TokenAnchors:
                 if number is None:
                     number = self._steps[step] = next(self._numbers)
                 place = number
-            self._observed[number] = observed
+            self._observed[place] = observed
 
     def longest(self, root: Hashable, serials: Sequence[int]) -> Anchor | None:
         """The longest observed start of a conversation; None for none."""

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 _WINDOW: Final = 32
-"""Calls that count, the latest: enough for a steady median, few enough to follow a change of habits within a day."""
+"""Calls that count, the latest: enough for steady quartiles, few enough to follow a change of habits within a day."""
 
-_SMALL: Final = 100
-"""Estimated tokens below which a call tells of the prompt that the provider adds, and above which of its tokeniser."""
+_LEAST: Final = 2
+"""Calls that must agree. One may be odd; on the recorded traffic, waiting for more learns later and errs no less."""
 
 _FACTORS: Final = (2 / 3, 1.5)
 """Tokenisers differ by no more on text (Claude's newest makes 1.3 tokens of one of o200k_base's)."""
 
-_OFFSETS: Final = (-20, 100)
-"""Templates add no more where there are no tools: 76 tokens are the most in the recorded traffic (DeepSeek V4)."""
-
 _MODELS: Final = 256
 """Models that are kept; with one more, all are forgotten."""
+
+
+class _Kind(NamedTuple):
+    """Requests with tools, or without.
+
+    Attributes:
+        small: Estimated tokens below which a call tells of the prompt that the provider adds, and above which of its
+            tokeniser.
+        offsets: Least and most tokens that such a prompt is taken to have.
+    """
+
+    small: int
+    offsets: tuple[int, int]
+
+
+_PLAIN: Final = _Kind(100, (-20, 100))
+"""Chat templates add up to 76 tokens in the recorded traffic (DeepSeek V4)."""
+
+_WITH_TOOLS: Final = _Kind(400, (-200, 1_000))
+"""Prompts for tools have up to 804 tokens (Anthropic, "Tool use", 2026); ours for them may be counted in error."""
 
 
 class Correction(NamedTuple):
@@ -44,40 +60,48 @@ _NONE: Final = Correction()
 
 
 class TokenCalibration:
-    """For each model the median ratio of true to estimated tokens on large calls, and the median rest on small ones.
+    """For each model, with tools and without: the ratio of true to estimated tokens, and what small calls take besides.
 
-    Each median starts with one call that was estimated right: the first that was not moves it half-way, and a single
-    odd one (a cached reply, a request that a proxy changed) moves it no further than the calls around it.
+    Of the quartiles of either, the one nearer to no correction counts, and none where they lie on both sides: estimates
+    that are off in one direction are corrected, those that only scatter are left alone, and odd calls do not matter.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: dict[str | None, deque[tuple[int, int]]] = {}
-        self._corrections: dict[str | None, Correction] = {}
+        self._calls: dict[tuple[str | None, bool], deque[tuple[int, int]]] = {}
+        self._corrections: dict[tuple[str | None, bool], Correction] = {}
 
-    def add(self, model: str | None, estimated: int, true: int) -> None:
+    def add(self, model: str | None, estimated: int, true: int, *, tools: bool) -> None:
         """Learn from a call.
 
         Args:
             model: As it will be asked for.
-            estimated: Tokens, not corrected; positive.
+            estimated: Tokens, not corrected.
             true: Tokens that the provider counted.
+            tools: Whether the request had tools.
         """
+        key, kind = (model, tools), _WITH_TOOLS if tools else _PLAIN
         with self._lock:
-            if model not in self._calls and len(self._calls) >= _MODELS:
+            if key not in self._calls and len(self._calls) >= _MODELS:
                 self._calls.clear()
                 self._corrections.clear()
-            calls = self._calls.setdefault(model, deque(maxlen=_WINDOW))
+            calls = self._calls.setdefault(key, deque(maxlen=_WINDOW))
             calls.append((estimated, true))
-            factor = _median(1, (real / guess for guess, real in calls if guess >= _SMALL), _FACTORS)
-            offset = _median(0, (real - factor * guess for guess, real in calls if guess < _SMALL), _OFFSETS)
-            self._corrections[model] = Correction(factor, offset)
+            factor = _agreed(1, (real / guess for guess, real in calls if guess >= kind.small), _FACTORS)
+            offset = _agreed(0, (real - factor * guess for guess, real in calls if guess < kind.small), kind.offsets)
+            self._corrections[key] = Correction(factor, offset)
 
-    def of(self, model: str | None) -> Correction:
+    def of(self, model: str | None, *, tools: bool) -> Correction:
         """The correction for ``model``; none for one that was never seen."""
-        return self._corrections.get(model, _NONE)
+        return self._corrections.get((model, tools), _NONE)
 
 
-def _median(prior: float, values: Iterable[float], limits: tuple[float, float]) -> float:
-    low, high = limits
-    return min(high, max(low, statistics.median([prior, *values])))
+def _agreed(neutral: float, values: Iterable[float], limits: tuple[float, float]) -> float:
+    """The quartile nearer to ``neutral``, within the limits; ``neutral`` if it lies between them, or values are few."""
+    ordered = sorted(values)
+    if len(ordered) < _LEAST:
+        return neutral
+    outer = (len(ordered) - 1) // 4
+    low, high = ordered[outer], ordered[-1 - outer]
+    nearest = low if low > neutral else min(high, neutral)
+    return min(limits[1], max(limits[0], nearest))

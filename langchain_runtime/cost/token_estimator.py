@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -47,6 +48,10 @@ class TokenEstimator:
         self._anchors = TokenAnchors()
         self._calibration = TokenCalibration()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy has learnt nothing yet."""
+        return (partial(TokenEstimator, bytes_per_token=self._bytes_per_token), ())
+
     def expected(self, messages: Sequence[BaseMessage], *, model: str | None = None, tools: Sequence[Any] = ()) -> int:
         """Best estimate of the input tokens, chat format and tool schemas included.
 
@@ -60,7 +65,7 @@ class TokenEstimator:
         """
         self._learn()
         request = self._measured(messages, model, tools)
-        correction = self._calibration.of(model)
+        correction = self._calibration.of(model, tools=request.with_tools)
         anchor = self._anchors.longest(_root(model, request), request.serials)
         if anchor is None:
             return correction.applied_to(request.tokens())
@@ -122,7 +127,7 @@ class TokenEstimator:
                 if usage.input == 0:
                     continue
                 request = self._measured(messages, model, tools)
-                self._calibration.add(model, request.tokens(), usage.input)
+                self._calibration.add(model, request.tokens(), usage.input, tools=request.with_tools)
                 observed = Observed(usage.input, usage.output, usage.reasoning)
                 self._anchors.add(_root(model, request), request.serials, observed)
 

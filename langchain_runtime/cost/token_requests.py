@@ -71,14 +71,19 @@ class MeasuredRequest:
         """The serial of each message."""
         return [size.serial for size in self.messages]
 
+    @property
+    def with_tools(self) -> bool:
+        """Whether the model reads any schema."""
+        return bool(self.tools) and any(size.text for size in self.tools)
+
     def tokens(self) -> int:
         """What the whole request comes to."""
         text = sum([size.text for size in self.tools])
         if self.bytes_per_token is not None:
             return self._of_messages(0, text, least=1)
         overhead = PER_REQUEST + self.facts.overhead.always
-        read = sum([1 for size in self.tools if size.text])
-        if read:
+        if self.with_tools:
+            read = sum([1 for size in self.tools if size.text])
             overhead += self.facts.overhead.with_tools + PER_TOOL * read
         return overhead + self._of_messages(0, text)
 

@@ -18,8 +18,8 @@ _SCHEMA_WORDS: Final = frozenset(
 )
 """Keys of a schema that its declaration does not repeat."""
 
-_HOLDS_SCHEMA: Final = re.compile(r'"(schema|properties)":')
-"""What tells a reply format from a setting, as JSON."""
+_READ: Final = re.compile(r'"(content|properties|schema|text)":')
+"""What tells a reply format or a prompt from a setting, as JSON."""
 
 TEXT_KEYS: Final = {
     "input_text": "text",
@@ -116,7 +116,7 @@ def schema_text(schema: Any, *, declared: bool) -> str:
     """
     if isinstance(schema, Mapping) and schema.keys() == {"name", "value"} and not isinstance(schema["value"], str):
         text = json_text(schema)
-        if not _HOLDS_SCHEMA.search(text):
+        if not _READ.search(text):
             return ""
     return _declaration(schema) if declared else json_text(schema)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from langchain_runtime.adapters.account import Charge
 from langchain_runtime.adapters.leases import LEASE_SECONDS, lease_keeper
 from langchain_runtime.adapters.providers import model_id
 from langchain_runtime.adapters.replies import reply_key
@@ -71,6 +72,7 @@ class Dispatcher:
             else budget
             for budget in budgets
         )
+        self._charge = Charge(services.ledger, self._budgets)
         self._models = models
         self._paid = paid
         self._log = log
@@ -207,8 +209,8 @@ class Dispatcher:
             calculator=self._services.calculator,
             catalog=self._services.catalog,
             price_as=self._services.price_as,
-            priced=any(budget.limit is not None for budget in self._budgets),
-            bounded=any(budget.limit is not None or budget.token_limit is not None for budget in self._budgets),
+            priced=self._charge.limits_money,
+            bounded=self._charge.limits,
         )
 
     def _hold(self, job: TaskJob, bound: CallBound) -> Hold:

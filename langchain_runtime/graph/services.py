@@ -70,7 +70,7 @@ class Services:
             UnpricedModelError: It knows no price for it.
             CurrencyMismatchError: A price is in another currency than a limit.
         """
-        limited = [budget for budget in budgets if budget.limit is not None]
+        limited = [budget for budget in budgets if budget.limit is not None and budget.on_exceed != "warn"]
         for model in models if limited else ():
             info = self.catalog.get(self.priced_as(model))
             if info.rates is None:

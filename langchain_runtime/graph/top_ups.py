@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from langgraph.types import interrupt
 
@@ -27,22 +28,30 @@ class TopUps:
         self._asked = 0
 
     def __call__(self, waiting: Sequence[str]) -> bool:
-        """Ask; False if the human wants the run to end instead.
+        """Ask, until an answer can be used; False if the human wants the run to end instead.
 
         Raises:
             GraphInterrupt: The question was not answered yet.
-            InvalidInputError: The answer is of no use.
         """
         question = self._refusals.question(waiting, scope=self._budget.scope, currency=self._budget.currency)
-        answer = interrupt(question)
-        number, self._asked = self._asked, self._asked + 1
-        if isinstance(answer, dict) and answer.get("stop") is True:
-            return False
-        if not isinstance(answer, dict) or "add" not in answer:
-            raise InvalidInputError(
-                f"cannot use the answer {answer!r}", hint='resume with {"add": "0.40"} or {"stop": True}'
-            )
-        amount = Cost(answer["add"], self._budget.currency)
-        scope = str(question["scope"])
-        self._ledger.top_up(scope, amount.nano, key=f"{self._budget.scope}:{number}")
-        return True
+        asked = question
+        while True:
+            answer = interrupt(asked)
+            number, self._asked = self._asked, self._asked + 1
+            if isinstance(answer, dict) and answer.get("stop") is True:
+                return False
+            # LangGraph keeps every answer and hands it out again on each resume: an error would stay for good, where
+            # another question does no harm.
+            try:
+                amount = _added(answer, self._budget.currency)
+                self._ledger.top_up(str(question["scope"]), amount.nano, key=f"{self._budget.scope}:{number}")
+            except InvalidInputError as error:
+                asked = {**question, "problem": f"cannot use the answer {answer!r}: {error}"}
+            else:
+                return True
+
+
+def _added(answer: Any, currency: str) -> Cost:
+    if not isinstance(answer, dict) or "add" not in answer:
+        raise InvalidInputError('resume with {"add": "0.40"} or {"stop": True}')
+    return Cost(answer["add"], currency)

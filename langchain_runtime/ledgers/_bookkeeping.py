@@ -61,8 +61,9 @@ class Bookkeeper(AsyncTwins):
 
     def open_scope(self, scope: Scope) -> Balance:
         """Create the scope, or check that it is the same as the one that exists; see ``Ledger.open_scope``."""
-        if scope.limit_nano is not None:
-            _limits.check_amount("a limit", scope.limit_nano, smallest=1)
+        for what, limit in (("a limit", scope.limit_nano), ("a token limit", scope.token_limit)):
+            if limit is not None:
+                _limits.check_amount(what, limit, smallest=1)
         with self._read() as books:
             account = books.account(scope.name)
         if account is None:
@@ -158,7 +159,8 @@ class Bookkeeper(AsyncTwins):
         """End a call at what it cost and return that (nano units); see ``Ledger.settle``.
 
         Raises:
-            InvalidInputError: The reservation is unknown, the price or the tokens are out of range, or an outcome came without its run.
+            InvalidInputError: The reservation is unknown, the price or the tokens are out of range, or an outcome came
+                without its run.
         """
         if outcome is not None and run_id is None:
             raise InvalidInputError(

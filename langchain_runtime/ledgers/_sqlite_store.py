@@ -54,7 +54,8 @@ class SqliteStore:
         self.busy_timeout = busy_timeout
         self.clock = clock
         self.lock = threading.RLock()
-        self._file: tuple[int, int] | None = None
+        self._file: tuple[int, int] | None = None  # which one was opened; kept when an error closes the connection
+        self._patience: int | None = None  # milliseconds that the connection waits by itself; None for not known
 
     def connection(self) -> sqlite3.Connection:
         """The open connection.
@@ -63,17 +64,26 @@ class SqliteStore:
             LedgerUnavailableError: The file was removed or replaced since it was opened, or is no ledger.
             sqlite3.Error: It cannot be opened.
         """
+        if self._file is not None and self._file != self._identity():
+            self.close()
+            self._refuse_another_file()
         if self._connection is None:
             self._connection = self._connect()
             self._file = self._identity()
-        elif self._file != self._identity():
-            # SQLite would go on with the unlinked file, and other processes with new, empty books.
-            self.close()
-            raise LedgerUnavailableError(
-                f"the ledger {self.path} was removed or replaced while it was in use",
-                hint="put the file back; budgets that are opened from now on go to a new one",
-            )
         return self._connection
+
+    def _refuse_another_file(self) -> None:
+        # SQLite would go on with the unlinked file, and other processes with new, empty books.
+        if self._identity() is None:
+            raise LedgerUnavailableError(
+                f"the ledger {self.path} was removed while it was in use",
+                hint="put the file back; or close the ledger, which begins with empty books then",
+            )
+        self._file = None
+        raise LedgerUnavailableError(
+            f"the ledger {self.path} was replaced while it was in use",
+            hint="put the file back, or go on: from the next call on, the file that is there now counts",
+        )
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -82,12 +92,22 @@ class SqliteStore:
         try:
             # Where several processes open a new file at once, this fails without waiting.
             self._insist(connection, "PRAGMA journal_mode = WAL")
+            self._check_log(connection)
             connection.execute("PRAGMA synchronous = FULL")
             migrate(connection)
         except BaseException:
             connection.close()
             raise
+        self._patience = None
         return connection
+
+    def _check_log(self, connection: sqlite3.Connection) -> None:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            raise LedgerUnavailableError(
+                f"the ledger {self.path} cannot have a write-ahead log where it is (journal mode {mode})",
+                hint="put it on a local disk",
+            )
 
     def begin(self, connection: sqlite3.Connection, *, write: bool) -> None:
         """Begin a transaction; a writing one waits until nobody else writes, up to the busy timeout.
@@ -95,14 +115,14 @@ class SqliteStore:
         Waiting writers ask once a millisecond. SQLite's own waiting sleeps ever longer: on a slow disk, 4 processes
         then do half as many calls, and single calls wait for seconds.
         """
-        if not write:
-            connection.execute("BEGIN")
-            return
-        connection.execute("PRAGMA busy_timeout = 0")
-        try:
+        patience = 0 if write else int(self.busy_timeout * 1000)
+        if patience != self._patience:
+            connection.execute(f"PRAGMA busy_timeout = {patience}")
+            self._patience = patience
+        if write:
             self._insist(connection, "BEGIN IMMEDIATE")
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {int(self.busy_timeout * 1000)}")
+        else:
+            connection.execute("BEGIN")
 
     def _insist(self, connection: sqlite3.Connection, statement: str) -> None:
         deadline = time.monotonic() + self.busy_timeout
@@ -131,6 +151,11 @@ class SqliteStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def leave(self) -> None:
+        """Close the connection, and take whatever file is there next time."""
+        self.close()
+        self._file = None
 
     def after_fork(self) -> None:
         """Start afresh in a forked child."""

@@ -86,7 +86,7 @@ class SqliteLedger(Bookkeeper):
         if worker is not None:
             worker.shutdown()
         with self._store.lock:
-            self._store.close()
+            self._store.leave()
 
     async def aclose(self) -> None:
         """Async twin of ``close``; on a thread of its own, since it waits for the ledger's."""

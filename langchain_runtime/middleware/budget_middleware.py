@@ -86,8 +86,11 @@ class BudgetMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     A reply that the budget's cap cut in the middle of a tool call, or of structured output, is not used: half an
     argument is worse than none. The model is told so and tries once more, within the budget; cut again, the agent ends.
 
-    Which calls are shrunk, wait or are refused is the budget's ``on_exceed``. What this cannot see is calls that other
-    middleware makes by itself, like a summariser's: give those models ``with_budget`` with the same budget.
+    Which calls are refused is the budget's ``on_exceed``. By default a call is first shrunk to what is left; ``raise``
+    steps down or asks at once, and ``wait`` lets agents that share a budget wait for each other before.
+
+    What this cannot see is calls that other middleware makes by itself, like a summariser's: give those models
+    ``with_budget`` with the same budget.
 
     Args:
         budget: What the agent may spend; None charges only the scopes and the run around it. A function chooses it for

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import pytest
 
-_PARTS = ("driver", "admission_rules", "ending_rules", "journal_rules", "period_rules", "shadow_rules")
+_PARTS = ("driver", "admission_rules", "amount_rules", "ending_rules", "journal_rules", "period_rules", "shadow_rules")
 # Before they are imported, so that a failed rule shows its values, as in any test file.
 pytest.register_assert_rewrite(*(f"langchain_runtime.testing._ledger_{part}" for part in _PARTS))
 
 from langchain_runtime.testing._ledger_admission_rules import ReserveRules, ScopeRules  # noqa: E402 - see above
+from langchain_runtime.testing._ledger_amount_rules import AmountRules  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_driver import FakeClock  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_ending_rules import LeaseRules, SettleRules  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_journal_rules import JournalRules, TwinRules  # noqa: E402 - see above
@@ -26,6 +27,6 @@ __all__ = ["FakeClock", "LedgerConformance"]
 
 
 class LedgerConformance(
-    ScopeRules, ReserveRules, ShadowRules, SettleRules, LeaseRules, PeriodRules, JournalRules, TwinRules
+    ScopeRules, ReserveRules, AmountRules, ShadowRules, SettleRules, LeaseRules, PeriodRules, JournalRules, TwinRules
 ):
     """Every rule of the ``Ledger`` contract; override ``make_ledger``."""

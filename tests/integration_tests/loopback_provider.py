@@ -246,7 +246,8 @@ def serving(
     provider = LoopbackProvider(
         f"http://127.0.0.1:{port}/v1", log_path, latency, faults or [], writer=writer or Writer()
     )
-    paths = ("/v1/chat/completions", "/v1/responses", "/v1/messages")
+    azure = "/openai/deployments/{name}/chat/completions"
+    paths = ("/v1/chat/completions", azure, "/v1/responses", "/v1/messages")
     app = Starlette(routes=[Route(path, provider.handle, methods=["POST"]) for path in paths])
     config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", http=_Protocol)
     server = uvicorn.Server(config)

@@ -70,7 +70,7 @@ def test_an_observation_counts_where_its_messages_start_the_conversation_and_now
     changed = data.draw(
         st.permutations(conversation) | CONVERSATIONS | st.just(conversation[1:]) | st.just(conversation)
     )
-    starts = changed[:observed] == conversation[:observed]
+    starts = repr(changed[:observed]) == repr(conversation[:observed])  # 1 and True are not the same text
     assert (estimator.expected(changed, model="openai:gpt-5") >= MARK) == starts
     assert estimator.expected(changed, model="openai:gpt-4o") < MARK
     assert estimator.expected(changed, model="openai:gpt-5", tools=[{"name": "f"}]) < MARK

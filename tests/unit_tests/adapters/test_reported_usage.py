@@ -92,7 +92,6 @@ def test_usage_that_cannot_be_true_is_unknown(usage, why):
     assert why in reported.missing
 
 
-@pytest.mark.xfail(raises=(AttributeError, TypeError), reason="reading what has not the form of usage raises")
 @pytest.mark.parametrize(
     ("usage", "raw"),
     [

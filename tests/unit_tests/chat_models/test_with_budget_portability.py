@@ -37,7 +37,7 @@ class Person(BaseModel):
         lambda model: model.model_copy(deep=True),
         lambda model: model.bind(stop=["never"]),
         lambda model: model.with_config(tags=["a"]),
-        lambda model: model.with_retry(),
+        lambda model: model.with_retry(retry_if_exception_type=(ConnectionError,)),
         lambda model: model.configurable_fields(temperature=ConfigurableField(id="t")).with_config(
             configurable={"t": 0.5}
         ),
@@ -50,6 +50,12 @@ class Person(BaseModel):
 def test_a_copy_charges_the_same_budget(desk, make):
     make(desk.model()).invoke("hello")
     assert desk.spent == REPLY
+
+
+def test_retrying_what_the_budget_refuses_is_warned_of(desk):
+    with pytest.warns(UserWarning, match="try calls again that the budget refuses"):
+        desk.model().with_retry()
+    desk.model().with_retry(retry_if_exception_type=(ConnectionError, TimeoutError))  # warnings are errors here
 
 
 def test_a_pickle_charges_the_same_ledger_file(tmp_path):

@@ -140,6 +140,25 @@ def test_a_hold_is_not_negative_and_its_lease_not_over(fields):
         Hold(**{"scopes": ("s",), "nano": 1, "holder": "me", **fields})
 
 
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_lease_is_positive_and_ends(seconds):
+    with pytest.raises(ValidationError):
+        Hold(scopes=("s",), nano=1, holder="me", lease_seconds=seconds)
+
+
+@pytest.mark.parametrize("currency", ["usd", "XYZ", "", "US", None, 840])
+def test_a_currency_is_one_that_exists(currency):
+    for make in (
+        lambda: Cost("1", currency),
+        lambda: Budget(currency=currency),
+        lambda: Scope(name="s", currency=currency),
+        lambda: Hold(scopes=("s",), nano=1, holder="me", currency=currency),
+    ):
+        with pytest.raises(InvalidInputError, match="unknown currency") as caught:
+            make()
+        assert "ISO 4217" in caught.value.hint
+
+
 def test_a_settlement_is_not_negative():
     with pytest.raises(ValidationError):
         Settlement(reservation_id="r", nano=-1)

@@ -139,6 +139,12 @@ def test_a_setting_of_the_request_is_not_read(value):
         assert bound(HumanMessage("x"), tools=[setting]) > bound(HumanMessage("x"))
 
 
+def test_a_prompt_beside_the_messages_is_read():
+    prompts = ["You are terse.", [{"type": "text", "text": "You are terse."}]]
+    for value in prompts:
+        assert expected(HumanMessage("x"), tools=[{"name": "system", "value": value}]) > expected(HumanMessage("x")) + 4
+
+
 def test_a_reply_format_is_read():
     reply_format = {"name": "text", "value": {"format": {"type": "json_schema", "schema": {"properties": {"a": {}}}}}}
     assert expected(HumanMessage("x"), tools=[reply_format]) > expected(HumanMessage("x")) + 8

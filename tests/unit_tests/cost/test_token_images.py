@@ -1,4 +1,4 @@
-"""Images in requests: bounded by rule where a provider publishes one, refused elsewhere, never counted by their bytes."""
+"""Images in requests: bounded by rule where a provider publishes one, refused elsewhere, never counted by bytes."""
 
 import base64
 import struct

@@ -1,5 +1,7 @@
 """What an estimator learns from the calls it is told of: conversations it has seen, and models it misjudges."""
 
+import copy
+import pickle
 import statistics
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +136,19 @@ def test_bytes_are_anchored_too(monkeypatch):
     estimator = told(asked())
     assert expected(estimator, asked()) == 5_000
     assert expected(estimator, [*asked(), AIMessage("12345678" * 10), HumanMessage("1234")]) == 5_000 + 4 + 24 + 1
+
+
+def test_a_call_without_messages_teaches_no_conversation():
+    assert expected(told([]), asked()) < 1_500
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda estimator: pickle.loads(pickle.dumps(estimator))])
+def test_a_copy_has_learnt_nothing_yet(copied, monkeypatch):
+    monkeypatch.setattr(token_requests, "load_encoding", lambda _name: None)
+    estimator = TokenEstimator(bytes_per_token=2)
+    estimator.observe([HumanMessage("12345678")], TokenUsage(input=7_000))
+    assert copied(estimator).expected([HumanMessage("12345678")]) == 4
+    assert estimator.expected([HumanMessage("12345678")]) == 7_000
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from langchain_runtime.adapters.account import budget_scope
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import (
     CurrencyMismatchError,
-    InvalidInputError,
     RunAbortedError,
     RunFailedError,
     UnknownModelError,
@@ -136,6 +135,14 @@ async def test_warn_blocks_nothing_and_says_what_would_have_been_refused():
     assert [event.action for event in refused] == ["warn", "warn"]
 
 
+async def test_warn_blocks_a_model_that_nobody_knows_no_more_than_any_other():
+    chat_model = ScriptedChatModel(model="unheard-of", max_tokens=CAP)
+    graph = prompts(1, RunPolicy(budget_limit=Cost.usd("1"), on_exceed="warn"), chat_model).compile()
+    run = (await graph.ainvoke({"inputs": {}}))["run"]
+    assert run.state is RunState.COMPLETED
+    assert run.usage.cost is None
+
+
 async def test_a_human_tops_up_twice_and_every_task_is_bought_once():
     chat_model = model(script=("word " * (CAP - 1),))
     policy = RunPolicy(budget_limit=limit(1), on_exceed="interrupt", max_parallelism=4)
@@ -173,13 +180,19 @@ async def test_a_human_may_end_the_run_instead():
     assert list(caught.value.results) == ["t0"]
 
 
-async def test_an_answer_of_no_use_is_refused():
+@pytest.mark.parametrize("answer", ["yes please", {"add": 0.5}, {"add": "-1"}, {"add": "much"}, None], ids=str)
+async def test_after_an_answer_of_no_use_the_question_is_asked_again(answer):
     policy = RunPolicy(budget_limit=Cost.usd("0.01"), on_exceed="interrupt")
     graph = prompts(1, policy, model()).compile(catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver())
     config = {"configurable": {"thread_id": "t"}}
     await graph.ainvoke({"inputs": {}}, config)
-    with pytest.raises(InvalidInputError, match="yes please"):
-        await graph.ainvoke(Command(resume="yes please"), config)
+    question = (await graph.ainvoke(Command(resume={"not": answer}), config))["__interrupt__"][0].value
+    assert "cannot use the answer" in question["problem"]
+    question = (await graph.ainvoke(Command(resume=answer or "no"), config))["__interrupt__"][0].value
+    assert str(answer or "no") in question["problem"]
+    assert question["needs"]
+    run = (await graph.ainvoke(Command(resume={"add": "10"}), config))["run"]
+    assert run.state is RunState.COMPLETED
 
 
 async def test_calls_charge_the_run_the_graphs_budgets_and_every_enclosing_scope():

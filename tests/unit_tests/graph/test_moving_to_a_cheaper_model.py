@@ -309,12 +309,12 @@ async def test_the_next_try_of_a_moved_task_stays_on_its_model():
 
 
 async def test_ceilings_of_a_model_hold_for_tasks_that_were_moved_to_it():
-    together, peak = [0], [0]
+    together, peak, pairs = [0], [0], asyncio.Barrier(2)
 
     async def hook(call_no, chunk_no):
         together[0] += 1
         peak[0] = max(peak[0], together[0])
-        await asyncio.sleep(0.001)
+        await pairs.wait()
         together[0] -= 1
 
     models = team() | {"test:middle": scripted("middle", hook=hook)}

@@ -192,16 +192,33 @@ def test_a_missing_folder_is_named(tmp_path):
     assert str(tmp_path / "missing" / "ledger.db") in str(raised.value)
 
 
-@pytest.mark.parametrize("replaced", [False, True])
-def test_a_file_removed_while_in_use_fails_instead_of_splitting_the_books(ledger, path, replaced):
+def test_a_file_removed_while_in_use_fails_until_it_is_back_instead_of_splitting_the_books(ledger, path):
     ledger.reserve(hold())
     path.rename(path.with_suffix(".moved"))
-    if replaced:
-        path.touch()
-    with pytest.raises(LedgerUnavailableError, match="removed or replaced"):
-        ledger.reserve(hold())
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailableError, match="was removed while it was in use") as raised:
+            ledger.reserve(hold())
+        assert "put the file back" in raised.value.hint
+        assert not path.exists()
     path.with_suffix(".moved").replace(path)
     assert ledger.balance("user").held_nano == 10
+
+
+def test_a_file_replaced_while_in_use_fails_once_and_then_its_books_count(ledger, path):
+    ledger.reserve(hold())
+    path.rename(path.with_suffix(".moved"))
+    other = SqliteLedger(path)
+    other.open_scope(Scope(name="user", limit_nano=5))
+    with pytest.raises(LedgerUnavailableError, match="was replaced while it was in use"):
+        ledger.reserve(hold())
+    assert ledger.balance("user") == other.balance("user")
+    other.close()
+
+
+def test_a_ledger_that_was_closed_takes_whatever_file_is_there(ledger, path):
+    ledger.close()
+    path.unlink()
+    assert ledger.balances() == []
 
 
 def test_sums_beyond_the_largest_integer_are_refused_and_nothing_changes(ledger):

@@ -50,24 +50,19 @@ async def test_where_no_model_fits_the_agent_ends_with_the_figures_of_the_last(o
 
 
 async def test_a_model_that_is_on_the_ladder_itself_falls_back_on_those_below_it(office, models, call):
-    large, middle, small = models
-    with_only(office, 2 * MIDDLE)
-    again = office.model("the dear one again")
-    result = await call(stepping(office, large, again, middle, small))
+    _, middle, small = models
+    large = office.model(max_tokens=1_000)
+    same = office.model("would fit, but is the same model", max_tokens=1)
+    with_only(office, 2 * LARGE)
+    result = await call(stepping(office, large, same, middle, small))
     assert result["messages"][-1].text == "of the middle"
-    with_only(office, 2 * SMALL)
-    result = await call(stepping(office, middle, again, middle, small))
-    assert result["messages"][-1].text == "of the small"
-    assert again.calls == []
 
 
-async def test_two_models_of_one_name_are_two_rungs(office, models, call):
-    large, *_ = models
-    shorter = office.model("of the short one", max_tokens=10)
-    needs_less = office.model("shorter still", max_tokens=1)
-    with_only(office, LARGE - 400_000)
-    result = await call(stepping(office, large, large, shorter, needs_less))
-    assert result["messages"][-1].text == "of the short one"
+async def test_two_models_of_one_name_are_two_rungs(office, call):
+    large, shorter, shortest = (office.model(f"up to {cap}", max_tokens=cap) for cap in (1_000, 500, 1))
+    with_only(office, 2_000_000)
+    await call(stepping(office, large, large, shorter, shortest))
+    assert [len(model.calls) for model in (large, shorter, shortest)] == [0, 0, 1]
 
 
 async def test_every_call_starts_with_the_agents_own_model(office, call):
