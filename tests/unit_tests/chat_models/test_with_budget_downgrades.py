@@ -4,12 +4,14 @@
 """
 
 import asyncio
+import contextlib
 
 import pytest
 
 from langchain_runtime.adapters import budget_scope
+from langchain_runtime.adapters.account import Account, paying
 from langchain_runtime.chat_models import with_budget
-from langchain_runtime.contracts.budget import Budget
+from langchain_runtime.contracts.budget import Budget, Scope
 from langchain_runtime.contracts.errors import BudgetExceededError, InvalidInputError
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.cost import ModelCatalog
@@ -140,6 +142,22 @@ def test_a_scope_that_downgrades_uses_the_models_own_ladder_and_is_refused_witho
         assert served_by(with_budget(provider, None, catalog=CATALOG, ladder=LADDER).invoke("hello")) == "small"
         with pytest.raises(BudgetExceededError):
             with_budget(provider, None, catalog=CATALOG).invoke("hello")
+
+
+@pytest.mark.parametrize(
+    ("limit", "actions"), [(SMALL, ["downgrade", "downgrade"]), (SMALL - 1, ["downgrade", "downgrade", "raise"])]
+)
+def test_a_run_is_told_of_each_step_and_of_the_end_of_the_ladder(limit, actions):
+    ledger, events = InMemoryLedger(), []
+    budget = Budget(Cost.from_nano(limit), scope="run", on_exceed="downgrade")
+    ledger.open_scope(Scope.of(budget))
+    model = with_budget(ScriptedChatModel(model="large", max_tokens=100), None, catalog=CATALOG, ladder=LADDER)
+    refused = contextlib.nullcontext() if limit == SMALL else pytest.raises(BudgetExceededError)
+    account = Account(ledger=ledger, budgets=(budget,), run_id="r", task_id="t", on_event=events.append)
+    with paying(account), refused:
+        model.invoke("hello")
+    assert [event.action for event in events if event.kind == "budget_refused"] == actions
+    assert [event.model for event in events if event.kind == "call_settled"] == ["scripted:small"][: limit // SMALL]
 
 
 def test_another_budget_that_refuses_is_not_downgraded_for():
