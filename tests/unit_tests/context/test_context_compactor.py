@@ -429,6 +429,9 @@ class TestConstruction:
 
             upper_bound = expected
 
+            def observe(self, messages, usage, *, model=None, tools=()):
+                raise AssertionError("a compactor learns nothing")
+
         bundle = ContextBundle(messages=FIVE, tools={"f": {"name": "f"}})
         compaction = ContextCompactor(Estimator(), model="m").compact(bundle, ContextPolicy())
         assert compaction.tokens_before == 1105
