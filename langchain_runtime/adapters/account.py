@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from langchain_runtime.contracts.budget import Balance, Budget, Scope, Settlement
 from langchain_runtime.contracts.errors import InvalidInputError
@@ -124,6 +125,10 @@ class Charge:
 
     ledger: Ledger
     budgets: tuple[Budget, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what was found out here: marks mean nothing in another process."""
+        return (Charge, (self.ledger, self.budgets))
 
     @cached_property
     def enforcer(self) -> BudgetEnforcer:

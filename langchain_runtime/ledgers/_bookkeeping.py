@@ -274,17 +274,22 @@ def _parsed(parse: Callable[[str], T], record: str) -> T:
 def _open_account(books: Books, name: str) -> Account:
     account = books.account(name)
     if account is None:
-        raise BudgetNotSetError(
-            f"scope {name!r} has no budget in this ledger", scope=name, hint="open it first with ledger.open_scope(...)"
-        )
+        raise _not_open(name)
     return account
+
+
+def _not_open(name: str) -> BudgetNotSetError:
+    return BudgetNotSetError(
+        f"scope {name!r} has no budget in this ledger", scope=name, hint="open it first with ledger.open_scope(...)"
+    )
 
 
 def _open_accounts(books: Books, hold: Hold) -> list[Account]:
     accounts = books.accounts(hold.scopes)
     if len(accounts) < len(hold.scopes):
-        for name in hold.scopes:
-            _open_account(books, name)  # says which one is missing
+        unknown = set(hold.scopes) - {account.name for account in accounts}
+        if unknown:  # else a scope is named twice, by a hold that was not validated
+            raise _not_open(min(unknown))
     return accounts
 
 

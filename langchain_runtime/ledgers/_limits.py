@@ -76,11 +76,13 @@ def check_hold(hold: Hold) -> None:
     Raises:
         InvalidInputError: Money or tokens are no whole number from 0 to ``MAX_NANO``, or the lease would never end.
     """
-    nano, tokens = hold.nano, hold.tokens
-    check_lease(hold.lease_seconds)
-    if not (type(nano) is int and 0 <= nano <= MAX_NANO and type(tokens) is int and 0 <= tokens <= MAX_NANO):
+    nano, tokens, seconds = hold.nano, hold.tokens, hold.lease_seconds
+    # In one go: this is on the way of every call.
+    whole = type(nano) is int and type(tokens) is int
+    if not (whole and 0 <= nano <= MAX_NANO and 0 <= tokens <= MAX_NANO and 0 < seconds < inf):
         check_amount("a hold", nano)
         check_amount("the tokens of a hold", tokens)
+        check_lease(seconds)
 
 
 def check_settlement(settlement: Settlement) -> None:
@@ -89,10 +91,13 @@ def check_settlement(settlement: Settlement) -> None:
     Raises:
         InvalidInputError: One is no whole number from 0 to ``MAX_NANO``.
     """
-    if settlement.nano is not None:
-        check_amount("a price", settlement.nano)
-    if settlement.usage is not None:
-        check_amount("the tokens of a call", settlement.usage.total)
+    nano, usage = settlement.nano, settlement.usage
+    if nano is not None and (type(nano) is not int or not 0 <= nano <= MAX_NANO):
+        check_amount("a price", nano)
+    if usage is not None:
+        tokens = usage.total
+        if type(tokens) is not int or not 0 <= tokens <= MAX_NANO:
+            check_amount("the tokens of a call", tokens)
 
 
 def check_lease(seconds: float) -> None:

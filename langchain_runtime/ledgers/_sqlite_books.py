@@ -57,7 +57,7 @@ class SqliteBooks(Books):
             _refuse_reentry(self._connection)
             self._execute = self._connection.execute
             self._begin()
-        except (sqlite3.Error, UnicodeError) as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             store.close()
             store.lock.release()
             raise store.unavailable(error) from error
@@ -85,7 +85,7 @@ class SqliteBooks(Books):
                 self._execute("ROLLBACK")
             else:
                 store.close()  # rolls back, and the next call starts with a sound connection
-            if isinstance(failure, (sqlite3.Error, OverflowError, UnicodeError, DamagedRecordError)):
+            if isinstance(failure, (sqlite3.Error, OverflowError, UnicodeDecodeError, DamagedRecordError)):
                 raise store.unavailable(failure) from failure
         except sqlite3.Error as error:
             store.close()

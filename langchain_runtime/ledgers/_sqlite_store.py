@@ -91,8 +91,7 @@ class SqliteStore:
         )
         try:
             # Where several processes open a new file at once, this fails without waiting.
-            self._insist(connection, "PRAGMA journal_mode = WAL")
-            self._check_log(connection)
+            self._check_log(self._insist(connection, "PRAGMA journal_mode = WAL"))
             connection.execute("PRAGMA synchronous = FULL")
             migrate(connection)
         except BaseException:
@@ -101,8 +100,8 @@ class SqliteStore:
         self._patience = None
         return connection
 
-    def _check_log(self, connection: sqlite3.Connection) -> None:
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    def _check_log(self, answer: sqlite3.Cursor) -> None:
+        (mode,) = answer.fetchone()
         if mode != "wal":
             raise LedgerUnavailableError(
                 f"the ledger {self.path} cannot have a write-ahead log where it is (journal mode {mode})",
@@ -124,23 +123,25 @@ class SqliteStore:
         else:
             connection.execute("BEGIN")
 
-    def _insist(self, connection: sqlite3.Connection, statement: str) -> None:
+    def _insist(self, connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
         deadline = time.monotonic() + self.busy_timeout
         while True:
             try:
-                connection.execute(statement)
+                return connection.execute(statement)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
                 time.sleep(_RETRY_SECONDS)
-            else:
-                return
 
     def _identity(self) -> tuple[int, int] | None:
         try:
             found = self.path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise LedgerUnavailableError(
+                f"the ledger {self.path} cannot be reached: {error}", hint="check the disk and its folder's permissions"
+            ) from error
         return found.st_dev, found.st_ino
 
     def __del__(self) -> None:
@@ -170,7 +171,7 @@ class SqliteStore:
         cause, hint = _CAUSES.get(code & 0xFF if code is not None else -1, ("does not answer", "see the cause below"))
         if isinstance(error, OverflowError):
             cause, hint = "cannot hold sums this large", "open another scope, or use smaller amounts"
-        elif isinstance(error, (UnicodeError, DamagedRecordError)) or "Could not decode" in str(error):
+        elif isinstance(error, (UnicodeDecodeError, DamagedRecordError)) or "Could not decode" in str(error):
             cause, hint = _DAMAGED
         waited = f" (waited {self.busy_timeout:g} s)" if "locked" in cause else ""
         return LedgerUnavailableError(

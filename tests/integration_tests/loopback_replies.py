@@ -240,7 +240,8 @@ def _blocks(reply: Reply) -> Iterator[dict[str, Any]]:
 
 def _message_events(asked: Asked, reply: Reply, usage: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     choice = reply.choices[0]
-    begun = {"content": [], "stop_reason": None, "usage": {"input_tokens": reply.usage.input, "output_tokens": 1}}
+    at_first = (usage or {"input_tokens": reply.usage.input}) | {"output_tokens": 1}
+    begun = {"content": [], "stop_reason": None, "usage": at_first}
     yield {"type": "message_start", "message": _message(asked, reply) | begun}
     calls = iter(choice.calls)
     for index, block in enumerate(_blocks(reply)):
@@ -251,7 +252,8 @@ def _message_events(asked: Asked, reply: Reply, usage: dict[str, Any] | None) ->
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
     ending = {"type": "message_delta", "delta": {"stop_reason": _stop_reason(choice), "stop_sequence": None}}
-    yield ending | {"usage": {} if usage is None else usage}
+    # As the real API, which tells how long it keeps what it wrote to a cache at the start only.
+    yield ending | {"usage": {name: count for name, count in (usage or {}).items() if name != "cache_creation"}}
     yield {"type": "message_stop"}
 
 

@@ -105,7 +105,7 @@ def chat(body: dict[str, Any]) -> Asked:
         read=(*map(_chat_message, messages), *_extras(tools, schema)),
         overhead=4 * len(messages) + _around(tools, "chat"),
         cached=len(messages) - 1,
-        cap=_cap(body.get("max_completion_tokens") or body.get("max_tokens")),
+        cap=_cap(body.get("max_completion_tokens", body.get("max_tokens"))),
         stream=bool(body.get("stream")),
         choices=body.get("n") or 1,
         with_usage=bool((body.get("stream_options") or {}).get("include_usage")),

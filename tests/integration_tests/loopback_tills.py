@@ -13,7 +13,7 @@ from loopback_provider import LoopbackProvider
 
 from langchain_runtime.chat_models import with_budget
 from langchain_runtime.contracts.budget import Budget, Decision, Hold
-from langchain_runtime.ledgers import InMemoryLedger
+from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
 
 MODELS = {"chat": "gpt-4o-mini", "responses": "gpt-5-mini", "messages": "claude-haiku-4-5"}
 """A model for each API."""
@@ -29,21 +29,29 @@ def client(provider: LoopbackProvider, api: str, **fields: Any) -> Any:
     return ChatOpenAI(base_url=provider.base_url, use_responses_api=api == "responses", **options)
 
 
-class RecordingLedger(InMemoryLedger):
-    """Remembers what it admitted and how often it refused."""
+class Recording:
+    """Part of a ledger: remembers what it admitted, and how often it refused."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.admitted: list[Hold] = []
         self.refusals = 0
 
     def reserve(self, hold: Hold) -> Decision:
-        decision = super().reserve(hold)
+        decision: Decision = super().reserve(hold)  # type: ignore[misc]  # of the ledger that it is part of
         if decision.reservation is None:
             self.refusals += 1
         else:
             self.admitted.append(decision.reservation.hold)
         return decision
+
+
+class InMemory(Recording, InMemoryLedger):
+    """In memory."""
+
+
+class Sqlite(Recording, SqliteLedger):
+    """In a file."""
 
 
 class Till:
@@ -52,12 +60,15 @@ class Till:
     Args:
         provider: Whom its clients ask.
         limit: USD.
+        ledger: Where the budget is kept; None for memory.
         budget: Further fields of the budget.
     """
 
-    def __init__(self, provider: LoopbackProvider, limit: str = "1", **budget: Any) -> None:
+    def __init__(
+        self, provider: LoopbackProvider, limit: str = "1", ledger: InMemory | Sqlite | None = None, **budget: Any
+    ) -> None:
         self.topic = f"<topic {next(_numbers)}>"
-        self.ledger = RecordingLedger()
+        self.ledger = ledger or InMemory()
         self.budget = Budget.usd(limit, scope="till", **budget)
         self._provider = provider
 

@@ -79,6 +79,14 @@ def read_only_folder(path):
 
 
 @contextmanager
+def barred_folder(path):
+    path.parent.chmod(0)
+    with as_nobody():
+        yield
+    path.parent.chmod(0o777)
+
+
+@contextmanager
 def no_room(_path):
     """The system lets no file grow (EFBIG)."""
     import resource
@@ -114,6 +122,16 @@ def gone(path):
 
 
 @contextmanager
+def file_instead_of_its_folder(path):
+    away = path.parent.with_name(f"{path.parent.name}-away")
+    path.parent.rename(away)
+    path.parent.touch()
+    yield
+    path.parent.unlink()
+    away.rename(path.parent)
+
+
+@contextmanager
 def folder_instead(path):
     with gone(path):
         path.mkdir()
@@ -138,6 +156,8 @@ OUTAGES = {
     "locked by another process": (locked, r"locked by another process \(waited 0.05 s\)", True),
     "read-only file": (read_only_file, "read-only", False),
     "read-only folder": (read_only_folder, "cannot be opened|read-only", False),
+    "barred folder": (barred_folder, "cannot be opened", False),
+    "barred folder, in use": (barred_folder, "cannot be reached", True),
     "no room": (no_room, "cannot be read or written", True),
     "header overwritten": (rewritten(lambda good: b"\xff" * 100 + good[100:]), "not a database", False),
     "pages overwritten": (
@@ -152,10 +172,11 @@ OUTAGES = {
     "gone while in use": (gone, "was removed while", True),
     "a folder in its place": (folder_instead, "cannot be opened", False),
     "a folder in its place, in use": (folder_instead, "was replaced while|cannot be opened", True),
+    "a file in place of its folder, in use": (file_instead_of_its_folder, "was removed while", True),
     "log cannot be made": (blocked("-wal"), "cannot be opened", False),
     "log's index cannot be made": (blocked("-shm"), "cannot be opened|read-only", False),
 }
-NEEDS_POSIX = {"read-only file", "read-only folder", "no room"}
+NEEDS_POSIX = {"read-only file", "read-only folder", "barred folder", "barred folder, in use", "no room"}
 
 
 @pytest.fixture

@@ -91,15 +91,21 @@ class TestUsage:
         assert second == third < first
 
     @pytest.mark.parametrize("lifetime", ["5m", "1h"])
-    def test_of_what_is_written_to_a_cache_is_priced_by_its_lifetime(self, provider, lifetime):
+    @pytest.mark.parametrize("streams", [False, True])
+    def test_of_what_is_written_to_a_cache_is_priced_by_its_lifetime(self, provider, lifetime, streams):
         till = Till(provider)
-        block = {"type": "text", "text": LONG + lifetime, "cache_control": {"type": "ephemeral", "ttl": lifetime}}
-        till.model("messages").invoke([SystemMessage([block]), HumanMessage(till.topic)])
-        list(till.model("messages").stream([SystemMessage([block]), HumanMessage(till.topic)]))
+        block = {"type": "text", "text": LONG, "cache_control": {"type": "ephemeral", "ttl": lifetime}}
+        messages = [SystemMessage([block]), HumanMessage(till.topic)]
+        model = till.model("messages")
+        if streams:
+            list(model.stream(messages))
+        else:
+            model.invoke(messages)
         till.audit(exact=True)
+        [row] = till.rows
         rates = PRICES[MODELS["messages"]]
         rate = rates.cache_write_1h if lifetime == "1h" else rates.cache_write
-        assert till.rows[0]["nano"] > till.rows[0]["input"] * rate * 0.9
+        assert row["nano"] > row["input"] * rate * 0.9
 
 
 class TestChoicesAndTools:

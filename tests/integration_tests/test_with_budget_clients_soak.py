@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from loopback_answers import Writer
 from loopback_provider import FALSE_USAGE, Fault, serving
-from loopback_tills import MODELS, Till, client
+from loopback_tills import MODELS, InMemory, Sqlite, Till, client
 from pydantic import BaseModel
 
 from langchain_runtime.adapters import failures
@@ -106,12 +106,14 @@ def drain(model: Any, prompt: str) -> BudgetExceededError:
 @pytest.mark.load
 @pytest.mark.filterwarnings("ignore")  # of clients that are left in the middle of something
 @pytest.mark.parametrize("on_exceed", ["cap", "raise", "wait"])
-async def test_the_bill_of_a_storm_stays_below_the_limit(tmp_path, monkeypatch, on_exceed):
+@pytest.mark.parametrize("books", ["memory", "sqlite"])
+async def test_the_bill_of_a_storm_stays_below_the_limit(tmp_path, monkeypatch, on_exceed, books):
     monkeypatch.setattr(failures, "_FIRST_DELAY", 0.01)
     with serving(tmp_path / "provider.jsonl", writer=Writer(padding=1_500)) as provider:
         provider.weather = bad_weather(random.Random(on_exceed))
         provider.latency, provider.pace = 0.002, 0.0005
-        till = Till(provider, LIMIT, on_exceed=on_exceed, wait_timeout=1, min_output_tokens=40)
+        ledger = Sqlite(tmp_path / "ledger.db") if books == "sqlite" else InMemory()
+        till = Till(provider, LIMIT, ledger, on_exceed=on_exceed, wait_timeout=1, min_output_tokens=40)
         models = [till.guarded(client(provider, api, max_tokens=200, max_retries=1, timeout=TIMEOUT)) for api in MODELS]
         prompt = f"What of {till.topic}?"
         with ThreadPoolExecutor(THREADS) as threads:
@@ -123,9 +125,8 @@ async def test_the_bill_of_a_storm_stays_below_the_limit(tmp_path, monkeypatch, 
         provider.weather = lambda: None
         refusal = await asyncio.to_thread(drain, models[0], prompt)
     till.audit()
-    rows, books = till.rows, till.ledger.balance("till")
-    print(on_exceed, len(rows), len(till.ledger.admitted), till.ledger.refusals, till.billed, till.spent)
-    assert len(rows) <= len(till.ledger.admitted)
-    assert till.ledger.refusals > 0
-    assert {row["api"] for row in rows} == set(MODELS)
-    assert books.spent_nano + refusal.needed.nano > till.budget.limit.nano
+    assert len(till.rows) <= len(ledger.admitted)
+    assert ledger.refusals > 0
+    assert {row["api"] for row in till.rows} == set(MODELS)
+    assert till.spent + refusal.needed.nano > till.budget.limit.nano
+    ledger.close()

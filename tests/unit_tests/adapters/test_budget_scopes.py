@@ -1,5 +1,6 @@
 import asyncio
 import contextvars
+import pickle
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ from langchain_runtime.adapters.account import Charge, charges
 from langchain_runtime.contracts.budget import Budget, Hold, Settlement
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.ledgers import InMemoryLedger, default_ledger
+from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger, default_ledger
 
 A, B, C = (Budget.usd("1", scope=name) for name in "abc")
 
@@ -107,3 +108,12 @@ def test_calls_are_numbered_for_each_account():
     account = Account(ledger=InMemoryLedger(), run_id="r")
     with paying(account) as entered:
         assert [entered.next_call(), account.next_call()] == [0, 1]
+
+
+def test_what_a_charge_has_found_out_stays_in_its_process(tmp_path):
+    charge = Charge(SqliteLedger(tmp_path / "ledger.db"), (Budget.usd("1", scope="s", min_output_tokens=5),))
+    found = (charge.marks, charge.limits, charge.floor, charge.enforcer)
+    revived = pickle.loads(pickle.dumps(charge))
+    assert set(vars(revived)) == {"ledger", "budgets"}
+    assert revived.marks != found[0]
+    assert (revived.limits, revived.floor) == (True, 5)

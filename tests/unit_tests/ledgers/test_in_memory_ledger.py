@@ -65,6 +65,21 @@ def test_only_the_latest_ended_calls_outside_of_runs_are_remembered(monkeypatch)
     assert ledger.balance("user").spent_nano == 10
 
 
+def test_a_call_that_ends_twice_is_remembered_once(monkeypatch):
+    monkeypatch.setattr(module, "_HISTORY", 2)
+    clock = FakeClock()
+    ledger = InMemoryLedger(clock=clock)
+    ledger.open_scope(Scope(name="user"))
+    for id_ in ("late", "other"):
+        ledger.reserve(Hold(id=id_, scopes=("user",), nano=9, holder=id_, sent=True))
+    ledger.renew("other", 1_000)
+    clock.advance(60)
+    assert ledger.balance("user").forfeited_nano == 9
+    for id_ in ("late", "other"):
+        ledger.settle(Settlement(reservation_id=id_, nano=1))
+    assert [ledger.reservation(id_).charged_nano for id_ in ("late", "other")] == [1, 1]
+
+
 def test_a_clock_that_fails_leaves_the_ledger_usable():
     times = iter([1.0])
     ledger = InMemoryLedger(clock=lambda: next(times))
