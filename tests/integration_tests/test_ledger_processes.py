@@ -4,14 +4,12 @@ Run as a script, this file is such a process: ``python test_ledger_processes.py 
 """
 
 import asyncio
-import itertools
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,21 +25,6 @@ def say(*words):
     """Tell the test."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
-
-
-def spend(path, name):
-    """Call after call until killed; a line in the log for each settlement that the ledger has acknowledged."""
-    ledger, chance = SqliteLedger(path), random.Random(os.getpid())
-    log = os.open(f"{path}.{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    while True:
-        hold = Hold(scopes=("run", "user"), nano=1_000, tokens=10, holder=name, lease_seconds=0.5, run_id="r")
-        reservation = ledger.reserve(hold).reservation
-        if reservation is None:
-            continue
-        with suppress(ReservationLostError):  # others wrote for longer than the lease: settling is right all the same
-            ledger.mark_sent(hold.id, reservation.lease)
-        cost = ledger.settle(Settlement(reservation_id=hold.id, nano=chance.randint(100, 1_000)))
-        os.write(log, f"{hold.id} {cost}\n".encode())
 
 
 def pause(path, _name):
@@ -94,7 +77,7 @@ def fork(path, _name):
 
 
 if __name__ == "__main__":
-    {"spend": spend, "pause": pause, "open_new": open_new, "fork": fork}[sys.argv[1]](sys.argv[2], sys.argv[3])
+    {"pause": pause, "open_new": open_new, "fork": fork}[sys.argv[1]](sys.argv[2], sys.argv[3])
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 
@@ -130,45 +113,6 @@ def wait_until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-
-
-@pytest.mark.crash
-def test_killed_processes_never_push_a_budget_over_its_limit_and_lose_no_settlement(tmp_path, ledger, start):
-    ledger.open_scope(Scope(name="run"))
-    ledger.open_scope(Scope(name="user", limit_nano=3_000))  # less than four holds: there is always someone waiting
-    samples = []
-
-    def sample():
-        balance = ledger.balance("user")
-        samples.append(balance)
-        assert balance.spent_nano + balance.held_nano <= balance.scope.limit_nano
-        return balance
-
-    names = [f"worker-{number}" for number in range(4)]
-    workers = {name: start("spend", name) for name in names}
-    for kill, victim in zip(range(12), itertools.cycle(names), strict=False):
-        before = ledger.top_up("user", 25_000, key=f"kill-{kill}").spent_nano
-        wait_until(lambda before=before: sample().spent_nano > before + 10_000)
-        workers[victim].kill()
-        workers[victim].wait()
-        workers[victim] = start("spend", victim)
-    for worker in workers.values():
-        worker.kill()
-        worker.wait()
-    wait_until(lambda: sample().held_nano == 0)  # the last leases run out
-
-    calls = {reservation.hold.id: reservation for reservation in ledger.reservations("r")}
-    ended = {ReservationState.SETTLED, ReservationState.RELEASED, ReservationState.FORFEITED}
-    assert {call.state for call in calls.values()} <= ended
-    forfeited = sum(call.charged_nano for call in calls.values() if call.state is ReservationState.FORFEITED)
-    for balance in ledger.balances():
-        assert balance.spent_nano == sum(call.charged_nano for call in calls.values())
-        assert (balance.forfeited_nano, balance.overdrawn_nano, balance.tokens_held) == (forfeited, 0, 0)
-    acknowledged = [line.split() for log in tmp_path.glob("*.log") for line in log.read_text().splitlines()]
-    assert len(acknowledged) > 100
-    for reservation_id, cost in acknowledged:
-        assert calls[reservation_id].state is ReservationState.SETTLED
-        assert calls[reservation_id].charged_nano == int(cost)
 
 
 @pytest.mark.crash
