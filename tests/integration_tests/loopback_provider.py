@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ FALSE_USAGE: dict[str, Callable[[str, Any], Any]] = {
 _START_SECONDS = 10
 _LONGEST_HANG = 20
 _POLL = 0.002
+_servers = count(1)
 
 
 @dataclass
@@ -243,12 +245,14 @@ def serving(
     """Serve on a free port of 127.0.0.1 from a thread of this process; all requests are in the log when it ends."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
+    # A path of its own: ports come back, and the clients share connections, and with them event loops, by address.
+    root = f"/{next(_servers)}"
     provider = LoopbackProvider(
-        f"http://127.0.0.1:{port}/v1", log_path, latency, faults or [], writer=writer or Writer()
+        f"http://127.0.0.1:{port}{root}/v1", log_path, latency, faults or [], writer=writer or Writer()
     )
     azure = "/openai/deployments/{name}/chat/completions"
     paths = ("/v1/chat/completions", azure, "/v1/responses", "/v1/messages")
-    app = Starlette(routes=[Route(path, provider.handle, methods=["POST"]) for path in paths])
+    app = Starlette(routes=[Route(root + path, provider.handle, methods=["POST"]) for path in paths])
     config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", http=_Protocol)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

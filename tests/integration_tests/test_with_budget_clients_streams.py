@@ -139,9 +139,10 @@ async def nothing_held(till: Till) -> None:
     till.audit()
 
 
-async def served(till: Till) -> None:
-    """Wait until the provider has billed something."""
+async def served(till: Till, task: asyncio.Future[Any]) -> None:
+    """Wait until the provider has billed something to a call that is under way."""
     while not till.billed:
+        assert not task.done(), f"ended before it was served: {task}"
         await asyncio.sleep(0.001)
 
 
@@ -172,7 +173,7 @@ class TestCancellation:
         till = Till(provider)
         provider.faults = [fault] * 2
         task = asyncio.ensure_future(CALLS[call](till.model(api, **HEEDFUL[api]), till.topic))
-        await served(till)
+        await served(till, task)
         await cancelled(task)
         await nothing_held(till)
         assert till.spent == sum(hold.nano for hold in till.ledger.admitted) > till.billed
@@ -196,7 +197,7 @@ class TestCancellation:
         provider.faults = ["hang"]
         model = till.model(api, max_tokens=10_000)
         first = asyncio.ensure_future(model.ainvoke(till.topic))
-        await served(till)
+        await served(till, first)
         waiting = [asyncio.ensure_future(model.ainvoke(till.topic)) for _ in range(5)]
         while till.ledger.refusals < len(waiting):
             await asyncio.sleep(0.001)
@@ -237,7 +238,7 @@ class TestTimeOuts:
         till = Till(provider)
         provider.faults = [fault]
         task = asyncio.ensure_future(till.model(api).ainvoke(till.topic))
-        await served(till)
+        await served(till, task)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(task, 0.001)
         await nothing_held(till)
