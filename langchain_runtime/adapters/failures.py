@@ -9,6 +9,9 @@ _TOO_MANY_REQUESTS: Final = 429
 _MAY_PASS: Final = frozenset({408, 409, _TOO_MANY_REQUESTS})
 """Statuses that the OpenAI and Anthropic clients try again, beside all of 500 and above (``_should_retry``)."""
 
+_NOT_CONNECTED: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+"""httpx's errors of a connection that was never made (its exception hierarchy)."""
+
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 8.0
 _LONGEST_ASKED = 60.0
@@ -22,6 +25,17 @@ def http_error_status(error: BaseException) -> int | None:
         if isinstance(status, int) and 400 <= status <= 599:  # noqa: PLR2004 - HTTP's client and server errors
             return status
     return None
+
+
+def was_never_sent(error: BaseException) -> bool:
+    """Whether no connection was made, so that no provider can have seen the request."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # By name, as below; both clients raise their own errors from httpx's.
+        if any(base.__name__ in _NOT_CONNECTED for base in type(cause).__mro__):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def may_pass(error: BaseException) -> bool:

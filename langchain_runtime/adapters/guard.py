@@ -275,7 +275,8 @@ class GuardedCall:
             meter: What of a stream had arrived; None for whole replies.
         """
         started = meter is not None and meter.started
-        refused = not started and failures.http_error_status(error) is not None
+        unbilled = failures.http_error_status(error) is not None or failures.was_never_sent(error)
+        refused = not started and unbilled
         if self._pace is not None:
             self._pace.failed(error)
         if refused and self._guard.error_settlement == "release":

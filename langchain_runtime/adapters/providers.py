@@ -168,9 +168,10 @@ def callers_cap(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int | None:
     """
     facts = facts_of(type(model))
     _refuse_overriding_caps(model, kwargs, facts)
-    given = [kwargs[name] for name in CAP_NAMES.intersection(kwargs) if kwargs[name] is not None] if kwargs else None
+    asked = [kwargs[name] for name in CAP_NAMES.intersection(kwargs)] if kwargs else []
+    given = [int(cap) for cap in asked if cap is not None and cap > 0]  # servers take 0 or -1 for "no limit"
     if given:
-        return int(min(given))
+        return min(given)
     stated = [value for _, value in _settings(model, {}, CAP_NAMES) if value is not None]
     if facts.family == "anthropic" and stated == [(model.profile or {}).get("max_output_tokens", 4096)]:
         return None  # ChatAnthropic fills its field with the model's own limit: nobody chose it

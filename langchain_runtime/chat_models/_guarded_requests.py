@@ -101,6 +101,7 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
         else:
             carry_out(call.streamed(meter, cut=cut))
             if cut:
+                _close(items)  # before anybody dwells on the end: the model may go on writing
                 yield from meter.ending()
             return
         finally:
@@ -130,8 +131,10 @@ async def aguarded_stream(
                 raise
         else:
             await acarry_out(call.streamed(meter, cut=cut))
-            for item in meter.ending() if cut else ():
-                yield item
+            if cut:
+                await _aclose(items)
+                for item in meter.ending():
+                    yield item
             return
         finally:
             await _aclose(items)

@@ -132,3 +132,12 @@ def test_a_delay_that_makes_no_sense_is_not(asked):
 def test_delays_grow_to_a_ceiling():
     assert 0.75 <= failures.retry_delay(ValueError(), 2) <= 1
     assert 6 <= failures.retry_delay(ValueError(), 20) <= 8
+
+
+def test_a_connection_that_was_never_made_has_sent_nothing():
+    error = APIConnectionError()
+    error.__cause__ = httpx.ConnectError("refused")
+    assert failures.was_never_sent(error)
+    error.__cause__ = httpx.ReadError("reset")
+    assert not failures.was_never_sent(error)
+    assert not failures.was_never_sent(ValueError())

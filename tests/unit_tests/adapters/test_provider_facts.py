@@ -249,3 +249,9 @@ def test_no_provider_package_is_imported_for_the_facts():
             raise AssertionError
 
     assert providers.facts_of(Plain).cap_keyword is None
+
+
+@pytest.mark.parametrize("cap", [0, -1, None])
+def test_a_cap_that_stands_for_no_limit_is_none(cap):
+    assert providers.callers_cap(ScriptedChatModel(), {"max_tokens": cap}) is None
+    assert providers.callers_cap(ScriptedChatModel(max_tokens=9), {"max_tokens": cap}) == 9
