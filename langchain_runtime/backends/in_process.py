@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from langchain_runtime.adapters.account import Account, paying
 from langchain_runtime.backends.task_body import Occupancy, RunMemory, TaskBody, TaskRuntime
@@ -54,6 +54,8 @@ class RunContext:
         on_event: Receives reservations and settlements; may be called from any thread.
         on_body_stopped: Told when a body that had been let go really ended.
         stream: Writes to the graph's ``custom`` stream; may be called from any thread.
+        accept: Judges a success before it is kept; gives back a failure where the run cannot take what it asks for.
+        answers: Whether a human's answer to an ``interrupt()`` in a body would find its way back to it.
     """
 
     ledger: Ledger
@@ -62,6 +64,8 @@ class RunContext:
     on_event: Callable[[LifecycleEvent], None]
     on_body_stopped: Callable[[str], None]
     stream: Callable[[Any], None]
+    accept: Callable[[TaskOutcome], TaskOutcome] = lambda outcome: outcome
+    answers: bool = False
 
 
 class _Bill:
@@ -118,7 +122,11 @@ class InProcessBackend:
         return attempt is not None
 
     async def run(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Execute a ``TaskJob`` and return its ``TaskOutcome``, which is durable by then if it is a success."""
+        """Execute a ``TaskJob`` and return its ``TaskOutcome``, which is durable by then if it is a success.
+
+        Raises:
+            GraphInterrupt: The body asks a human, and has to be run again with the answer.
+        """
         order = TaskJob.model_validate(job)
         bill = _Bill(order.used, self._context.on_event)
         account = Account(
@@ -134,7 +142,12 @@ class InProcessBackend:
         )
         started = now()
         attempt = await self._attempt(order, account)
+        if self._context.answers and (question := _question_of(attempt)):
+            await self._give_back(account)
+            raise question
         outcome = _outcome_of(order, attempt, started, bill.usage)
+        if outcome.state is TaskState.COMPLETED:
+            outcome = self._context.accept(outcome)
         await self._commit(order, account, outcome)
         return outcome.model_dump(mode="json")
 
@@ -180,13 +193,16 @@ class InProcessBackend:
 
     async def _commit(self, order: TaskJob, account: Account, outcome: TaskOutcome) -> None:
         ledger = self._context.ledger
-        if unused := account.take_hold():
-            await ledger.arelease(unused.reservation_id)
+        await self._give_back(account)
         finished = outcome if outcome.state is TaskState.COMPLETED else None
         if account.deferred is not None:
             await ledger.asettle(account.deferred, outcome=finished, run_id=order.run_id)
         elif finished is not None:
             await ledger.arecord_outcome(order.run_id, finished)
+
+    async def _give_back(self, account: Account) -> None:
+        if unused := account.take_hold():
+            await self._context.ledger.arelease(unused.reservation_id)
 
     def _zombie_ended(self, body: asyncio.Task[TaskResult], task_id: str) -> None:
         if not body.cancelled():
@@ -202,6 +218,15 @@ class InProcessBackend:
 def first_call_of(job: TaskJob) -> int:
     """Number of the first call of an attempt, under which its reply is kept."""
     return 0 if job.messages is None else (job.attempt - 1) * _CALLS_OF_AN_ATTEMPT
+
+
+def _question_of(attempt: _Attempt) -> GraphInterrupt | None:
+    """What the body asks a human, if that is how it ended."""
+    body = attempt.task
+    if attempt.stopped_by is not None or body.cancelled():
+        return None
+    error = body.exception()
+    return error if isinstance(error, GraphInterrupt) else None
 
 
 def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usage) -> TaskOutcome:
@@ -223,8 +248,9 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
     error = body.exception()
     if isinstance(error, GraphBubbleUp):
         error = InvalidInputError(
-            f"task {order.task_id!r} called LangGraph's interrupt() or left for a parent graph, which tasks cannot do",
-            hint="ask in a node of a parent graph, between two runs",
+            f"task {order.task_id!r} left for a parent graph, or asked a human where no answer can come back",
+            hint="tasks can call interrupt() in a graph that is compiled with a checkpointer; to go elsewhere, return "
+            "what the parent graph needs to decide it",
         )
     if error is not None:
         return TaskOutcome(state=TaskState.FAILED, error=task_error(error), **facts)

@@ -43,6 +43,14 @@ class RunEnded(_Event):
     usage: Usage
 
 
+class TasksAdded(_Event):
+    """Tasks joined the run: children of ``parent``'s ``for_each``, or tasks that its body enqueued."""
+
+    kind: Literal["tasks_added"] = "tasks_added"
+    parent: TaskID
+    tasks: tuple[TaskID, ...]
+
+
 class TaskReady(_Event):
     """All dependencies are done; the task waits for a slot or for money."""
 
@@ -66,6 +74,13 @@ class TaskRetried(_Event):
     task: TaskID
     attempt: int
     error: TaskError
+
+
+class TaskSuspended(_Event):
+    """The body asked a human (``interrupt()``); the task is started again with the answer."""
+
+    kind: Literal["task_suspended"] = "task_suspended"
+    task: TaskID
 
 
 class TaskFinished(_Event):
@@ -129,9 +144,11 @@ class ContextCompacted(_Event):
 LifecycleEvent = Annotated[
     RunStarted
     | RunEnded
+    | TasksAdded
     | TaskReady
     | TaskStarted
     | TaskRetried
+    | TaskSuspended
     | TaskFinished
     | CallReserved
     | CallSettled

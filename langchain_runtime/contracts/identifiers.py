@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 
 from langchain_runtime.contracts.errors import InvalidInputError
 
-RESERVED_TASK_IDS: Final = frozenset({"driver", "prepare", "finish"})
+RESERVED_TASK_IDS: Final = frozenset({"driver", "prepare", "finish", "pause"})
 """Names of our own graph nodes."""
 
 CHILD_SEPARATOR: Final = "#"

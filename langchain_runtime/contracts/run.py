@@ -95,6 +95,34 @@ class TaskError(_Record):
     retryable: bool = False
 
 
+class EnqueuedTask(_Record):
+    """A task that a body added to its run: a prompt, or the body of another task with inputs of its own.
+
+    It is part of the outcome of the task that added it, so it is durable with it and the same on every resume.
+
+    Attributes:
+        id: Unique in the run.
+        prompt: f-string template for a model; None with ``like``.
+        like: Task of the graph whose body, model and settings it takes over; None with ``prompt``.
+        deps: Alias -> ``task`` or ``task.output``; the task that added it is waited for in any case.
+        inputs: Values by name, for this task alone, over the run's inputs.
+        model: Overrides the graph's, or that of ``like``.
+        priority: Larger starts earlier among the tasks that the same body added.
+        max_output_tokens: Cap on the reply of a prompt.
+        timeout_ms: For one attempt; None for the policy's.
+    """
+
+    id: TaskID
+    prompt: str | None = None
+    like: TaskID | None = None
+    deps: dict[str, str] = Field(default_factory=dict)
+    inputs: dict[str, JsonValue] = Field(default_factory=dict)
+    model: ModelID | None = None
+    priority: int = 0
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    timeout_ms: int | None = Field(default=None, gt=0)
+
+
 class TaskOutcome(_Record):
     """How a task ended: the JSON envelope that comes back from a body, wherever it ran.
 
@@ -114,6 +142,7 @@ class TaskOutcome(_Record):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     skipped_because: str | None = None
+    enqueued: list[EnqueuedTask] = Field(default_factory=list)
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property
@@ -193,6 +222,20 @@ class RetrySpec(BaseModel):
     max_interval_ms: int = Field(default=60_000, ge=0)
 
 
+class CacheSpec(BaseModel):
+    """Takes the result of an equal task instead of doing the work again, and of one that is under way.
+
+    Tasks are equal when they have the same body, model and settings, and get the same inputs.
+
+    Attributes:
+        ttl_seconds: How long a result may be taken; None for as long as the graph's cache keeps it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ttl_seconds: int | None = Field(default=None, ge=1)
+
+
 class ModelLimits(BaseModel):
     """Ceilings for one model in a run; None for no ceiling.
 
@@ -257,12 +300,28 @@ class RunPolicy(BaseModel):
 
 
 class RunHeader(_Record):
-    """What the graph's state keeps of a run under ``run``; the rest follows from the spec and the results."""
+    """What the graph's state keeps of a run under ``run``; the rest follows from the spec and the results.
+
+    Attributes:
+        run_id: The run.
+        state: Where it stands.
+        spec_hash: Of the graph that it was started with.
+        task_hashes: Of each of its tasks, to tell what has changed when the whole differs.
+        reason: Why it was aborted, or why it stands still: ``abort``, ``deadline``, ``stopped``, ``paused``.
+        paused_at: Tasks that wait for the next resume, because the caller asked to stop before them.
+        released: Tasks that the caller has already been stopped before.
+        usage: Everything it used so far.
+        created_at: When it was first started.
+        updated_at: When its state last changed.
+    """
 
     run_id: RunID
     state: RunState = RunState.PENDING
     spec_hash: str
-    reason: str | None = Field(default=None, description="why it was aborted: abort or deadline")
+    task_hashes: dict[TaskID, str] = Field(default_factory=dict)
+    reason: str | None = None
+    paused_at: list[TaskID] = Field(default_factory=list)
+    released: list[TaskID] = Field(default_factory=list)
     usage: Usage = Usage()
     created_at: datetime = Field(default_factory=now)
     updated_at: datetime = Field(default_factory=now)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.identifiers import ModelID, TaskID
-from langchain_runtime.contracts.run import RetrySpec
+from langchain_runtime.contracts.run import CacheSpec, RetrySpec
 
 
 class Dependency(BaseModel):
@@ -95,6 +95,7 @@ class TaskSpec(BaseModel):
         when: Run only if it holds.
         for_each: Run once for each item.
         response_format: JSON Schema of a structured reply.
+        cache: Take the result of an equal task instead; None never does.
         metadata: The author's own notes.
     """
 
@@ -116,6 +117,7 @@ class TaskSpec(BaseModel):
     when: Condition | None = None
     for_each: ForEach | None = None
     response_format: dict[str, Any] | None = None
+    cache: CacheSpec | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
     @field_validator("deps", mode="before")

@@ -7,7 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from langchain_runtime.contracts.run import RunState, TaskState
+from langchain_runtime.contracts.run import RetrySpec, RunState, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task that joins a run which is under way.
+
+    Attributes:
+        task_id: Not in the graph yet.
+        deps: Tasks of the graph, or of the same event.
+        state: Pending; or how it ended before the run was resumed: completed, failed or skipped.
+        model: For the model's slots and pauses.
+        retry: None for the policy's.
+    """
+
+    task_id: str
+    deps: tuple[str, ...] = ()
+    state: TaskState = TaskState.PENDING
+    model: str | None = None
+    retry: RetrySpec | None = None
+
 
 # --- events: driver to planner ---------------------------------------------------------------------------------------
 
@@ -66,6 +86,56 @@ class Deferred:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """A started task could not begin because its model takes no calls before ``until``; this was no attempt.
+
+    The model is paused until then, and the task stands in its line again.
+    """
+
+    task_id: str
+    now: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """A started task asks a human from within its body; this was no attempt.
+
+    It does not run again in this execution: a new one, with the answer, starts it anew.
+    """
+
+    task_id: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grew:
+    """Tasks joined the run.
+
+    Attributes:
+        now: When.
+        tasks: They become ready when their dependencies are completed; ahead of less urgent tasks than ``parent``, in
+            the order given.
+        parent: The started task that they come from.
+        parent_waits: The parent waits for all of them and is then started again; what it did so far was no attempt,
+            and its slot is free. Otherwise it goes on running.
+    """
+
+    now: float
+    tasks: tuple[NewTask, ...]
+    parent: str
+    parent_waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Held tasks may start."""
+
+    now: float
+    task_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPaused:
     """No task of ``model`` may start before ``until``, for example because the provider answered 429."""
 
@@ -103,7 +173,21 @@ class Tick:
     now: float
 
 
-Event = Begin | Ended | BodyStopped | Deferred | ModelPaused | ToppedUp | Abort | Drain | Tick
+Event = (
+    Begin
+    | Ended
+    | BodyStopped
+    | Deferred
+    | Throttled
+    | Suspended
+    | Grew
+    | Released
+    | ModelPaused
+    | ToppedUp
+    | Abort
+    | Drain
+    | Tick
+)
 
 # --- actions: planner to driver --------------------------------------------------------------------------------------
 
@@ -159,8 +243,9 @@ class Finish:
     """The last action: the run has ended.
 
     Attributes:
-        state: ``completed``, ``failed``, ``aborted``; ``running`` when it was drained with work left.
-        reason: ``deadline``, ``drain`` or the reason of the ``Abort``; None otherwise.
+        state: ``completed``, ``failed``, ``aborted``; ``running`` when it stands still with work left.
+        reason: ``deadline`` or the reason of the ``Abort``. For a run that stands still: ``drain``; ``suspended`` when
+            tasks ask a human; ``paused`` when only held tasks could start. None otherwise.
     """
 
     state: RunState
