@@ -9,6 +9,9 @@ _TOO_MANY_REQUESTS: Final = 429
 _MAY_PASS: Final = frozenset({408, 409, _TOO_MANY_REQUESTS})
 """Statuses that the OpenAI and Anthropic clients try again, beside all of 500 and above (``_should_retry``)."""
 
+_GAVE_UP: Final = frozenset({408, 504, 524})
+"""Statuses of gateways that did not wait for the reply (RFC 9110, sections 15.5.9 and 15.6.5; Cloudflare's 524)."""
+
 _NOT_CONNECTED: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 """httpx's errors of a connection that was never made (its exception hierarchy)."""
 
@@ -19,7 +22,16 @@ _LONGEST_ASKED = 60.0
 
 
 def http_error_status(error: BaseException) -> int | None:
-    """Status of a complete HTTP error answer (400 to 599), which bills nothing; None for all other failures."""
+    """Status of a complete HTTP error answer (400 to 599), which bills nothing; None for all other failures.
+
+    None also for a gateway that gave up waiting (408, 504, 524): the provider behind it may have carried the request
+    out.
+    """
+    status = _status(error)
+    return None if status in _GAVE_UP else status
+
+
+def _status(error: BaseException) -> int | None:
     for holder in (error, getattr(error, "response", None)):
         status = getattr(holder, "status_code", None)
         if isinstance(status, int) and 400 <= status <= 599:  # noqa: PLR2004 - HTTP's client and server errors
@@ -40,7 +52,7 @@ def was_never_sent(error: BaseException) -> bool:
 
 def may_pass(error: BaseException) -> bool:
     """Whether the provider's own client would have sent the request again."""
-    status = http_error_status(error)
+    status = _status(error)
     if status is not None:
         return status in _MAY_PASS or status >= 500  # noqa: PLR2004 - HTTP's server errors
     # By name, so that no provider package is imported; time-outs are a subclass in both clients.
@@ -49,12 +61,12 @@ def may_pass(error: BaseException) -> bool:
 
 def too_many_requests(error: BaseException) -> bool:
     """Whether the provider asks for patience."""
-    return http_error_status(error) == _TOO_MANY_REQUESTS
+    return _status(error) == _TOO_MANY_REQUESTS
 
 
 def speaks_against_model(error: BaseException) -> bool:
     """Whether the model, and not the request or the caller, is at fault: server errors, lost connections, time-outs."""
-    status = http_error_status(error)
+    status = _status(error)
     return (status is not None and status >= 500) or (status is None and may_pass(error))  # noqa: PLR2004 - as above
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -25,7 +25,7 @@ from langchain_runtime.adapters.pricing import Pricing, list_price
 from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key, without_usage
 from langchain_runtime.adapters.request_bounds import CallBound, TermsMemo
 from langchain_runtime.adapters.stream_meter import StreamMeter, mark_cut_replies
-from langchain_runtime.adapters.usage import ReportedUsage, usage_of_result
+from langchain_runtime.adapters.usage import ReportedUsage, usage_of_error, usage_of_result
 from langchain_runtime.contracts.budget import Settlement
 from langchain_runtime.contracts.errors import BudgetExceededError, ReservationLostError
 from langchain_runtime.contracts.events import BudgetRefused, CallSettled
@@ -43,7 +43,19 @@ _HOLDS_LOST: Final = 3
 _COUNT_EVERY: Final = 64
 """Bytes between two counts of a stream that comes close to its hold."""
 
-_UNREPORTED: Final = ReportedUsage(None, missing="the reply did not arrive whole")
+_UNREPORTED: Final = ReportedUsage(None, missing="the stream was cut")
+
+
+class _Seen(NamedTuple):
+    """A stream as it has passed by, counted here: the least that it is billed.
+
+    Attributes:
+        usage: Input as estimated, and the output that was seen.
+        nano: Its price in nano units; None when nobody has one.
+    """
+
+    usage: TokenUsage
+    nano: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,8 @@ class CallGuard:
         own: Budgets of the model itself, charged beside those of the account that pays.
         pricing: Bounds and prices its calls.
         price_as: Catalogue models to price others as.
-        error_settlement: What a complete HTTP error status costs: nothing (``release``), or the full hold.
+        error_settlement: What a complete HTTP error status that bills nothing costs: nothing (``release``), or the full
+            hold.
         retries: How often a request that may pass is tried again, each time with a hold of its own.
         ladder: Cheaper models for budgets that downgrade; None for none.
         pace: What calls wait for before they go; None for nothing.
@@ -262,13 +275,14 @@ class GuardedCall:
         """Settle a stream that ended, or that was ``cut`` because its text reached the hold."""
         if self._bound is not None and not self._ended:  # the last item of a stream may have settled it
             kept = self._reply_key is not None and meter.started and not cut
-            yield from self._settle(_UNREPORTED if cut else meter.reported(), meter.result() if kept else None)
+            reported = _UNREPORTED if cut else meter.reported()
+            yield from self._settle(reported, meter.result() if kept else None, meter)
 
     def failed(self, error: BaseException, meter: StreamMeter[Any] | None = None) -> Plan[bool]:
         """End a try that raised; True if the next one is under way: a request that may pass, with a hold of its own.
 
-        A stream that its consumer left settles by what was reported until then. Everything else that is no complete
-        HTTP error answer may be billed: it settles at the full hold.
+        A stream that its consumer left settles by what was reported until then, and an error that brings its usage along
+        by that. Everything else that is no complete HTTP error answer may be billed: it settles at the full hold.
 
         Args:
             error: What the model raised, cancellation included; ``GeneratorExit`` where a consumer left.
@@ -282,9 +296,9 @@ class GuardedCall:
         if refused and self._guard.error_settlement == "release":
             yield from self._release()
         elif meter is not None and isinstance(error, GeneratorExit):
-            yield from self._settle(meter.reported(), None)
+            yield from self._settle(meter.reported(), None, meter)
         else:
-            yield from self._settle(_UNREPORTED, None)
+            yield from self._settle(usage_of_error(error), None, meter)
         if started or self._failures >= self._guard.retries or not failures.may_pass(error):
             return False
         self._failures += 1
@@ -300,52 +314,67 @@ class GuardedCall:
         bound = self._bound
         if bound is None or not bound.enforced or meter.bytes < self._count_at:
             return False
-        estimator = self._guard.pricing.estimator
-        framing = estimator.expected([AIMessage("")], model=bound.model)
-        written = estimator.expected([AIMessage(meter.text)], model=bound.model) - framing
-        terms = bound.terms
-        most = bound.output_cap * terms.choices
+        seen = self._seen(meter, bound)
+        most, written = bound.output_tokens, seen.usage.output
         self._count_at = meter.bytes + max(most - written, _COUNT_EVERY)
-        if written <= most or terms.calculator is None:
-            return written > most
-        read = min(estimator.expected(self._messages, model=bound.model), bound.input_tokens)
-        cost = terms.calculator.worst_case(read, written, bound.model, service_tier=terms.service_tier)
-        return cost.nano >= (self._holds.least or 0)
+        return written > most and (seen.nano is None or seen.nano >= (self._holds.least or 0))
 
-    def _settle(self, reported: ReportedUsage, reply: ChatResult | None) -> Plan[None]:
+    def _seen(self, meter: StreamMeter[Any], bound: CallBound) -> _Seen:
+        estimator, terms = self._guard.pricing.estimator, bound.terms
+        framing = estimator.expected([AIMessage("")], model=terms.model)
+        written = estimator.expected([AIMessage(meter.text)], model=terms.model) - framing
+        read = min(estimator.expected(self._messages, model=terms.model, tools=terms.extras), bound.input_tokens)
+        usage = TokenUsage(input=read, output=max(written, 0))
+        if terms.calculator is None:
+            return _Seen(usage, None)
+        cost = terms.calculator.worst_case(read, usage.output, terms.model, service_tier=terms.service_tier)
+        return _Seen(usage, cost.nano)
+
+    def _settle(
+        self, reported: ReportedUsage, reply: ChatResult | None, meter: StreamMeter[Any] | None = None
+    ) -> Plan[None]:
+        bound, seen = self._bound, None
+        # No text has more tokens than bytes: most streams need no counting here.
+        if reported.usage is None and bound is not None and meter is not None and meter.bytes > bound.output_tokens:
+            seen = self._seen(meter, bound)
         self._ended = True
         if reported.undated_writes and providers.keeps_cache_for_an_hour(self._messages, self._asked):
             reported = reported.kept_for_an_hour()
-        nano = self._cost(reported)
-        run, key, usage = self._run, self._reply_key, reported.usage
+        nano, usage = self._cost(reported), reported.usage
+        if seen is not None and bound is not None and seen.usage.total > bound.tokens:
+            usage = seen.usage
+        run, key = self._run, self._reply_key
         if self._pace is not None:
             self._pace.succeeded(None if usage is None else usage.total)
         encoded = None
         if reply is not None and key is not None:
-            encoded = encode_reply(reply if usage is not None else without_usage(reply))
+            encoded = encode_reply(reply if reported.usage is not None else without_usage(reply))
 
         def settle(held: Held) -> Step | None:
             kept = held.of_run and encoded is not None
+            cost = nano
+            if seen is not None and seen.nano is not None and seen.nano > held.nano:
+                cost = seen.nano
             settlement = trusted(
                 Settlement,
                 {
                     "reservation_id": held.id,
-                    "nano": nano,
+                    "nano": cost,
                     "usage": usage,
                     "reply_key": key if kept else None,
                     "reply": encoded if kept else None,
                 },
             )
-            self._tell(held, held.nano if nano is None else nano, usage)
+            self._tell(held, held.nano if cost is None else cost, usage)
             if held.adopted and reply is not None and run is not None and run.defer_settlement:
                 run.defer(settlement)
                 return None
             return Step(held.ledger, "settle", (settlement,))
 
         yield from self._holds.end(settle)
-        if usage is not None and len(reported.parts) == 1 and self._bound is not None:
-            terms = self._bound.terms
-            self._guard.pricing.estimator.observe(self._messages, usage, model=terms.model, tools=terms.extras)
+        if reported.usage is not None and len(reported.parts) == 1 and bound is not None:
+            terms = bound.terms
+            self._guard.pricing.estimator.observe(self._messages, reported.usage, model=terms.model, tools=terms.extras)
 
     def _release(self) -> Plan[None]:
         def give_back(held: Held) -> Step:

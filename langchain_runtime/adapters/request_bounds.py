@@ -21,6 +21,9 @@ FLOOR: Final = 1_024
 REASONING_FLOOR: Final = 4_096
 """Caps are not shrunk below these: a reply cut there is worth less than a refusal."""
 
+_BODIES: Final = ("model_kwargs", "extra_body")
+"""Where callers put parameters that go into the request's body as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallTerms:
@@ -40,6 +43,7 @@ class CallTerms:
         facts: How the model's class takes a cap.
         calculator: Prices the call; None when nobody knows a price.
         bounded: Whether anything is limited, so that input and output must be bounded.
+        reporting: Fields to change on a copy of the model, so that its streams report their usage.
     """
 
     model: str
@@ -55,6 +59,7 @@ class CallTerms:
     facts: providers.ClassFacts
     calculator: CostCalculator | None
     bounded: bool
+    reporting: Mapping[str, Any]
 
     @property
     def currency(self) -> str:
@@ -110,6 +115,11 @@ class CallBound(NamedTuple):
         return self.terms.model
 
     @property
+    def output_tokens(self) -> int:
+        """Most tokens of all the replies that one request asks for."""
+        return self.output_cap * self.terms.choices
+
+    @property
     def currency(self) -> str:
         """Of ``nano``."""
         return self.terms.currency
@@ -149,18 +159,20 @@ class CallBound(NamedTuple):
 
     def call_kwargs(self) -> dict[str, Any]:
         """The keyword arguments to call the model with: the caller's, with our cap in place of any other."""
-        facts = self.terms.facts
+        facts, given = self.terms.facts, self.terms.kwargs
+        given = {**given, **_reporting(facts, given)} if "extra_body" in given else given
         if not self.enforced or facts.cap_keyword is None:
-            return dict(self.terms.kwargs)
-        kwargs = {name: value for name, value in self.terms.kwargs.items() if name not in providers.CAP_NAMES}
+            return dict(given)
+        kwargs = {name: value for name, value in given.items() if name not in providers.CAP_NAMES}
         if not facts.cap_is_field:
             kwargs[facts.cap_keyword] = self.output_cap
         return kwargs
 
     def field_updates(self) -> dict[str, Any]:
-        """Fields to change on a copy of the model, for classes that read the cap from a field only."""
+        """Fields to change on a copy of the model: what its class reads from fields only."""
         facts = self.terms.facts
-        return {str(facts.cap_keyword): self.output_cap} if self.enforced and facts.cap_is_field else {}
+        cap = {str(facts.cap_keyword): self.output_cap} if self.enforced and facts.cap_is_field else {}
+        return {**cap, **self.terms.reporting}
 
 
 def call_terms(
@@ -198,6 +210,7 @@ def call_terms(
     thinking = providers.thinking_budget(model, kwargs)
     cap = _cap(info, callers_cap, thinking, bounded=bounded)
     reasoning = info is not None and info.reasoning
+    facts = providers.facts_of(type(model))
     return CallTerms(
         model=model_id,
         info=info,
@@ -209,9 +222,10 @@ def call_terms(
         callers_cap=callers_cap,
         first_cap=cap,
         lowest_cap=min(cap, thinking + (REASONING_FLOOR if reasoning else FLOOR)),
-        facts=providers.facts_of(type(model)),
+        facts=facts,
         calculator=calculator if info is not None and info.rates is not None else None,
         bounded=bounded,
+        reporting=_reporting(facts, {name: getattr(model, name, None) for name in _BODIES}),
     )
 
 
@@ -333,6 +347,20 @@ def _cap(info: ModelInfo | None, callers_cap: int | None, thinking: int, *, boun
         return most or DEFAULT_CAP
     wanted = DEFAULT_CAP + thinking
     return wanted if most is None else min(most, wanted)
+
+
+def _reporting(facts: providers.ClassFacts, places: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts of the request's body that switch the usage of streams off, with it switched on.
+
+    They would win over the model's ``stream_usage``, and each stream would cost its whole hold.
+    """
+    found: dict[str, Any] = {}
+    for name in _BODIES if facts.streams_usage_on_demand else ():
+        body = places.get(name)
+        options = body.get("stream_options") if isinstance(body, Mapping) else None
+        if isinstance(options, Mapping) and not options.get("include_usage", True):
+            found[name] = {**body, "stream_options": {**options, "include_usage": True}}
+    return found
 
 
 def _fits(amount: int, free: int | None) -> bool:

@@ -113,6 +113,38 @@ def usage_of_stream(reports: Sequence[Any], metadata: Mapping[str, Any], *, wrot
         return ReportedUsage(None, missing=str(reason), service_tier=tier)
 
 
+def usage_of_error(error: BaseException) -> ReportedUsage:
+    """Usage that an error brings along.
+
+    OpenAI's client raises in place of a structured reply that was cut or filtered, with the completion in the error
+    (``LengthFinishReasonError``, ``ContentFilterFinishReasonError``); that of a stream has no usage.
+    """
+    completion = getattr(error, "completion", None)
+    reported = getattr(completion, "usage", None)
+    if not hasattr(reported, "model_dump"):  # by shape, so that no provider package is imported
+        return ReportedUsage(None, missing="the reply did not arrive whole")
+    tier = getattr(completion, "service_tier", None)
+    try:
+        usage = _checked(_of_completion(_mapping(reported.model_dump(warnings=False), "usage")))
+        return _reported([(None, usage)], tier if isinstance(tier, str) else None, wrote=True, undated=False)
+    except _Implausible as reason:
+        return ReportedUsage(None, missing=str(reason))
+
+
+def _of_completion(counts: Mapping[str, Any]) -> TokenUsage:
+    of_input = _mapping(counts.get("prompt_tokens_details") or {}, "input details")
+    of_output = _mapping(counts.get("completion_tokens_details") or {}, "output details")
+    return _usage(
+        input=_count(counts, "prompt_tokens"),
+        output=_count(counts, "completion_tokens"),
+        cache_read=_count(of_input, "cached_tokens"),
+        cache_write=_count(of_input, "cache_write_tokens"),
+        audio_input=_count(of_input, "audio_tokens"),
+        reasoning=_count(of_output, "reasoning_tokens"),
+        audio_output=_count(of_output, "audio_tokens"),
+    )
+
+
 def _usage_of_message(message: BaseMessage) -> ReportedUsage:
     metadata = message.response_metadata
     reported = message.usage_metadata if isinstance(message, AIMessage) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -100,12 +100,12 @@ class InProcessBackend:
     """Runs the bodies of one run in this process.
 
     Args:
-        bodies: By task id.
+        body_of: Tells what a task does.
         context: What they share.
     """
 
-    def __init__(self, bodies: Mapping[str, TaskBody], context: RunContext) -> None:
-        self._bodies = bodies
+    def __init__(self, body_of: Callable[[str], TaskBody], context: RunContext) -> None:
+        self._body_of = body_of
         self._context = context
         self._running: dict[str, _Attempt] = {}
         self._zombies: set[str] = set()
@@ -187,7 +187,7 @@ class InProcessBackend:
             stream=self._context.stream,
         )
         try:
-            return await self._bodies[order.task_id](order, runtime, occupancy)
+            return await self._body_of(order.task_id)(order, runtime, occupancy)
         except (SystemExit, GeneratorExit) as error:  # would end the event loop, and every other task with it
             raise TaskFailedError(f"the body raised {error!r}", task_id=order.task_id) from error
 

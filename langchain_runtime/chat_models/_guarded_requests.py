@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -19,6 +21,12 @@ Request = Callable[[BaseChatModel, dict[str, Any]], Any]
 """Starts the model's own method on a subject, with these keyword arguments."""
 
 _END: Final = object()
+
+_CLOSING: Final = "async_generator_athrow"
+"""Type of ``agen.aclose()``, which Python does not name."""
+
+_CLOSED_WITHIN: Final = 1.0
+"""Seconds after which a stream that was cut is left to close by itself."""
 
 _inside: ContextVar[int | None] = ContextVar("langchain_runtime_inside", default=None)
 """Identity of the model whose own method runs now. Async methods fall back on sync ones, in threads, and streaming on
@@ -92,16 +100,18 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
         cut = False
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
-            while not cut and (item := _next_item(call, meter, items)) is not _END:
+            while (item := _next_item(call, meter, items)) is not _END:
+                if cut := call.is_overrun(meter):
+                    _close(items)  # before anybody dwells on what is left: the model may go on writing
+                    break
                 yield item
-                cut = call.is_overrun(meter)
         except BaseException as error:
             if not carry_out(call.failed(error, meter)):
                 raise
         else:
             carry_out(call.streamed(meter, cut=cut))
             if cut:
-                _close(items)  # before anybody dwells on the end: the model may go on writing
+                yield item
                 yield from meter.ending()
             return
         finally:
@@ -123,16 +133,19 @@ async def aguarded_stream(
         cut = False
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
-            while not cut and (item := await _anext_item(call, meter, items)) is not _END:
+            while (item := await _anext_item(call, meter, items)) is not _END:
+                if cut := call.is_overrun(meter):
+                    await _aclose(items)
+                    await _dropped_generators()
+                    break
                 yield item
-                cut = call.is_overrun(meter)
         except BaseException as error:
             if not await acarry_out(call.failed(error, meter)):
                 raise
         else:
             await acarry_out(call.streamed(meter, cut=cut))
             if cut:
-                await _aclose(items)
+                yield item
                 for item in meter.ending():
                     yield item
             return
@@ -168,3 +181,22 @@ def _close(items: Any) -> None:
 async def _aclose(items: Any) -> None:
     if hasattr(items, "aclose"):
         await items.aclose()
+
+
+async def _dropped_generators() -> None:
+    """Wait until generators have ended that were dropped by the one that used them.
+
+    Closing an async generator does not close those that it reads from, and the innermost holds the connection. The event
+    loop makes a task of each that is dropped, which cannot run while the consumer keeps the loop busy.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSED_WITHIN):
+            await asyncio.sleep(0)
+            while closing := _closing_tasks():
+                await asyncio.wait(closing)
+                await asyncio.sleep(0)  # for those that these have dropped
+
+
+def _closing_tasks() -> list[asyncio.Task[Any]]:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    return [task for task in others if type(task.get_coro()).__name__ == _CLOSING]

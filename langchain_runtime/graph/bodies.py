@@ -16,41 +16,47 @@ from langchain_runtime.graph.models import open_model
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 
-TaskModels = Mapping[str, Mapping[str, BaseChatModel]]
-"""By task id: the models that a prompt may run on, by name, its own first and cheaper ones after it."""
+class TaskModels:
+    """The models that prompts run on, opened once and kept; each charges the run it is used in.
 
-
-def open_models(spec: GraphSpec, services: Services) -> TaskModels:
-    """Open the models of all prompts; each charges the run it is used in.
+    Args:
+        spec: The graph; the models of its prompts are opened at once, so that a wrong name costs nothing.
+        services: Components.
 
     Raises:
         UnknownModelError: There is no such model.
         InvalidInputError: A package or key is missing.
     """
-    by_name: dict[str, BaseChatModel] = {}
-    opened: dict[str, dict[str, BaseChatModel]] = {}
-    for task_id, definition in spec.tasks.items():
-        models = opened[task_id] = {}
-        for name in services.ladder.models_of(definition):
-            if name == definition.model and definition.chat_model is not None:
-                models[name] = _budgeted(definition.chat_model, services)
-                continue
-            if name not in by_name:
-                by_name[name] = _budgeted(services.models.get(name) or open_model(name), services)
-            models[name] = by_name[name]
-    return opened
+
+    def __init__(self, spec: GraphSpec, services: Services) -> None:
+        self._services = services
+        self._by_name: dict[str, BaseChatModel] = {}
+        self._own: dict[int, BaseChatModel] = {}
+        for definition in spec.tasks.values():
+            self.of(definition)
+
+    def of(self, definition: TaskDefinition) -> Mapping[str, BaseChatModel]:
+        """The models that a prompt may run on, by name, its own first and cheaper ones after it."""
+        return {name: self._model(definition, name) for name in self._services.ladder.models_of(definition)}
+
+    def _model(self, definition: TaskDefinition, name: str) -> BaseChatModel:
+        given = definition.chat_model
+        if given is not None and name == definition.model:
+            return self._own.setdefault(id(given), _budgeted(name, given, self._services))
+        if name not in self._by_name:
+            opened = self._services.models.get(name) or open_model(name)
+            self._by_name[name] = _budgeted(name, opened, self._services)
+        return self._by_name[name]
 
 
-def task_bodies(spec: GraphSpec, services: Services, models: TaskModels) -> dict[str, TaskBody]:
-    """What each task does, by task id."""
-    return {
-        task_id: definition.body or _prompt_body(definition, services, models[task_id])
-        for task_id, definition in spec.tasks.items()
-    }
+def task_body(definition: TaskDefinition, services: Services, models: TaskModels) -> TaskBody:
+    """What a task does."""
+    return definition.body or _prompt_body(definition, services, models.of(definition))
 
 
-def _budgeted(model: BaseChatModel, services: Services) -> BaseChatModel:
-    return with_budget(model, None, ledger=services.ledger, catalog=services.catalog, price_as=services.price_as)
+def _budgeted(name: str, model: BaseChatModel, services: Services) -> BaseChatModel:
+    budgeted = with_budget(model, None, ledger=services.ledger, catalog=services.catalog, price_as=services.price_as)
+    return services.gates.paced(name, budgeted)
 
 
 def _prompt_body(definition: TaskDefinition, services: Services, models: Mapping[str, BaseChatModel]) -> PromptBody:

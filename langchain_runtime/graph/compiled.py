@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from functools import partial
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
 
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.runnables.graph import Graph
 from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Overwrite, StateSnapshot
 
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import Run, RunHeader, RunState, TaskOutcome, TaskState
-from langchain_runtime.graph.execution import KEEP_FAILURES, MAX_PARALLELISM, Execution
+from langchain_runtime.graph.dataflow import PAUSE, dataflow_builder
+from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.plan import RunPlan, plan_run
-from langchain_runtime.graph.run_view import assemble_run, finish, header_of, outcomes_of, results_of
+from langchain_runtime.graph.run_settings import RunSettings, is_nested, read_settings, task_names, with_settings
+from langchain_runtime.graph.run_view import assemble_run, header_of, outcomes_of, results_of
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec
-from langchain_runtime.graph.state import RunGraphState, RunInput, RunOutput
+from langchain_runtime.graph.supersteps import Supersteps
 
 _NO_GATE = 1_000_000
 """LangGraph's ``max_concurrency`` gates the driver, the tasks and the checkpoint writes on one semaphore: it deadlocks
@@ -29,6 +30,13 @@ at 1 and starves durability. The planner bounds parallelism; the async setting i
 
 _SPARE_THREADS = 4
 """Under sync invoke LangGraph's thread pool carries the driver and checkpoint writes besides the tasks."""
+
+_STEPS_OF_OUR_OWN = 10
+"""More than the steps that a run takes besides those of its tasks."""
+
+Mode = Literal["dataflow", "supersteps"]
+Stops = str | Sequence[str] | None
+"""As LangGraph takes it: names, ``"*"`` for all, None for what was given at ``compile``."""
 
 
 class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
@@ -40,6 +48,8 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
     """
 
     _execution: Execution
+    _supersteps: Supersteps | None
+    _stops: tuple[frozenset[str], frozenset[str]]
 
     @classmethod
     def of(
@@ -50,49 +60,94 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         checkpointer: BaseCheckpointSaver[Any] | bool | None,
         cache: BaseCache[Any] | None,
         raise_on_failure: bool,
+        mode: Mode,
+        interrupt_before: Stops,
+        interrupt_after: Stops,
     ) -> Self:
-        """Build the graph ``prepare -> driver -> finish`` around an execution of ``spec``."""
+        """Build the graph of the mode around an execution of ``spec``."""
         execution = Execution(spec, services)
-        builder = StateGraph(RunGraphState, input_schema=RunInput, output_schema=RunOutput)
-        builder.add_node("prepare", RunnableLambda(execution.prepare, execution.aprepare, name="prepare"))
-        builder.add_node("driver", RunnableLambda(execution.drive, execution.adrive, name="driver"))
-        builder.add_node("finish", partial(finish, spec, raise_on_failure=raise_on_failure))
-        builder.add_edge(START, "prepare")
-        builder.add_edge("prepare", "driver")
-        builder.add_edge("driver", "finish")
-        builder.add_edge("finish", END)
-        compiled = builder.compile(checkpointer=checkpointer, store=services.store, cache=cache, name=spec.name)
+        supersteps = Supersteps(execution) if mode == "supersteps" else None
+        if supersteps is None:
+            builder = dataflow_builder(execution, raise_on_failure=raise_on_failure)
+        else:
+            builder = supersteps.builder(raise_on_failure=raise_on_failure)
+        before = task_names(interrupt_before, spec.tasks) or frozenset()
+        after = task_names(interrupt_after, spec.tasks) or frozenset()
+        compiled = builder.compile(
+            checkpointer=checkpointer,
+            store=services.store,
+            cache=cache,
+            name=spec.name,
+            interrupt_before=[PAUSE] if supersteps is None else sorted(before),
+            interrupt_after=None if supersteps is None else sorted(after),
+        )
+        own = {"_execution": execution, "_supersteps": supersteps, "_stops": (before, after)}
         graph = cls.__new__(cls)
         # LangGraph's constructor knows only its own attributes, and a lone driver would stream only at its end.
-        graph.__dict__.update({**compiled.__dict__, "_execution": execution, "stream_eager": True})
+        graph.__dict__.update({**compiled.__dict__, **own, "stream_eager": True})
         return graph
 
     def copy(self, update: dict[str, Any] | None = None) -> Self:
         """A copy that shares the execution; LangGraph's constructor knows only its own attributes."""
         copied = super().copy(update)
-        copied.__dict__["_execution"] = self._execution
+        for name in ("_execution", "_supersteps", "_stops"):
+            copied.__dict__[name] = self.__dict__[name]
         return copied
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002 - LangGraph's name; its overloads differ only in kwargs
-        """As LangGraph's; ``custom`` streams lifecycle events."""
-        config, parallelism = self._own_config(input, config)
-        if self._keeps_state(config):
-            snapshot = self.get_state(config)
-            if update := _before(input, snapshot, config):
-                self.update_state(config, update, as_node="prepare")
-        yield from super().stream(input, {**config, "max_concurrency": parallelism + _SPARE_THREADS}, **kwargs)
+    def stream(
+        self,
+        input: Any,  # noqa: A002 - LangGraph's name; its overloads differ only in kwargs
+        config: RunnableConfig | None = None,
+        *,
+        interrupt_before: Stops = None,
+        interrupt_after: Stops = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """As LangGraph's; ``custom`` streams lifecycle events.
 
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: A002 - as above
-        """Async twin of ``stream``."""
-        config, _ = self._own_config(input, config)
-        if self._keeps_state(config):
-            snapshot = await self.aget_state(config)
+        Args:
+            input: The run's inputs; None resumes; a ``Command`` answers a question.
+            config: As LangGraph's; ``max_concurrency`` lowers the policy's parallelism.
+            interrupt_before: Tasks before which the run stands still, once nothing else can go on. None resumes it.
+            interrupt_after: Tasks whose dependents wait in the same way.
+            **kwargs: LangGraph's others.
+        """
+        settings = self._settings(input, config, interrupt_before, interrupt_after)
+        if self._keeps_state(config, settings):
+            snapshot = super().get_state(config)
             if update := _before(input, snapshot, config):
-                await self.aupdate_state(config, update, as_node="prepare")
-        async for chunk in super().astream(input, {**config, "max_concurrency": _NO_GATE}, **kwargs):
-            yield chunk
+                super().update_state(config, update, as_node="prepare")
+        config = {**self._own_config(config, settings), "max_concurrency": self._threads(settings)}
+        try:
+            yield from super().stream(input, config, **self._native_stops(settings), **kwargs)
+        finally:
+            if self._supersteps is not None:
+                self._supersteps.end(settings.key)
+
+    async def astream(
+        self,
+        input: Any,  # noqa: A002 - as above
+        config: RunnableConfig | None = None,
+        *,
+        interrupt_before: Stops = None,
+        interrupt_after: Stops = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Async twin of ``stream``."""
+        settings = self._settings(input, config, interrupt_before, interrupt_after)
+        if self._keeps_state(config, settings):
+            snapshot = await super().aget_state(config)
+            if update := _before(input, snapshot, config):
+                await super().aupdate_state(config, update, as_node="prepare")
+        config = {**self._own_config(config, settings), "max_concurrency": _NO_GATE}
+        try:
+            async for chunk in super().astream(input, config, **self._native_stops(settings), **kwargs):
+                yield chunk
+        finally:
+            if self._supersteps is not None:
+                await self._supersteps.aend(settings.key)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - as above
         """Run to the end.
@@ -102,11 +157,23 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
             RunAbortedError: The run was aborted or met its deadline.
             InputError: Nothing was started.
         """
-        return self._typed(super().invoke(input, config, **kwargs), config)
+        output = super().invoke(input, config, **kwargs)
+        if not _is_result(output, config):
+            return output
+        header = RunHeader.model_validate(output["run"])
+        unfinished = header.state is RunState.RUNNING
+        journal = self._execution.services.ledger.outcomes(header.run_id) if unfinished else {}
+        return self._typed(output, header, journal)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - as above
         """Async twin of ``invoke``."""
-        return self._typed(await super().ainvoke(input, config, **kwargs), config)
+        output = await super().ainvoke(input, config, **kwargs)
+        if not _is_result(output, config):
+            return output
+        header = RunHeader.model_validate(output["run"])
+        unfinished = header.state is RunState.RUNNING
+        journal = await self._execution.services.ledger.aoutcomes(header.run_id) if unfinished else {}
+        return self._typed(output, header, journal)
 
     def abort(self, run_id: str, reason: str = "abort") -> bool:
         """End a run of this process soon; it can be resumed. From any thread.
@@ -204,29 +271,55 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
-    def _own_config(self, given: Any, config: RunnableConfig | None) -> tuple[RunnableConfig, int]:
-        """Take over what the caller wrote as ``max_concurrency``; a parent graph's value is its own business."""
-        config = {**(config or {})}
-        configurable = dict(config.get("configurable") or {})
+    def _settings(
+        self, given: Any, config: RunnableConfig | None, interrupt_before: Stops, interrupt_after: Stops
+    ) -> RunSettings:
+        tasks = self._execution.spec.tasks
+        before, after = task_names(interrupt_before, tasks), task_names(interrupt_after, tasks)
+        settings = read_settings(
+            given,
+            config,
+            stop_before=self._stops[0] if before is None else before,
+            stop_after=self._stops[1] if after is None else after,
+        )
+        if (settings.stop_before or settings.stop_after) and not (settings.nested or self._has_saver()):
+            raise InvalidInputError(
+                "to go on after an interrupt the graph needs a checkpointer",
+                hint="pass compile(checkpointer=...), or leave interrupt_before and interrupt_after out",
+            )
+        return settings
+
+    def _own_config(self, config: RunnableConfig | None, settings: RunSettings) -> RunnableConfig:
+        config = with_settings(config, settings)
+        if self._supersteps is not None:  # a chain takes as many steps as it has tasks
+            config.setdefault("recursion_limit", len(self._execution.spec.tasks) + _STEPS_OF_OUR_OWN)
+        return config
+
+    def _native_stops(self, settings: RunSettings) -> dict[str, Any]:
+        """What LangGraph is to do about ``interrupt_before`` and ``interrupt_after``: tasks are its nodes or are not."""
+        if self._supersteps is None:
+            return {}
+        return {"interrupt_before": sorted(settings.stop_before), "interrupt_after": sorted(settings.stop_after)}
+
+    def _threads(self, settings: RunSettings) -> int:
+        """Threads that LangGraph may use: every body has one, and under supersteps every active node, too."""
         bound = self._execution.spec.policy.max_parallelism
-        if (wanted := config.pop("max_concurrency", None)) is not None and not _is_nested(config):
-            bound = min(bound, wanted)
-            configurable[MAX_PARALLELISM] = bound
-        if isinstance(given, Command):
-            configurable[KEEP_FAILURES] = True
-        config["configurable"] = configurable
-        return config, bound
+        if settings.max_parallelism is not None:
+            bound = min(bound, settings.max_parallelism)
+        nodes = 0 if self._supersteps is None else len(self._execution.spec.tasks)
+        return bound + nodes + _SPARE_THREADS
 
-    def _keeps_state(self, config: RunnableConfig) -> bool:
-        has_thread = "thread_id" in config.get("configurable", {})
-        return has_thread and not _is_nested(config) and isinstance(self.checkpointer, BaseCheckpointSaver)
+    def _has_saver(self) -> bool:
+        return isinstance(self.checkpointer, BaseCheckpointSaver)
 
-    def _typed(self, output: Any, config: RunnableConfig | None) -> Any:
-        """Objects instead of JSON, unless a parent graph will keep the output in its own state."""
-        if not isinstance(output, dict) or "results" not in output or _is_nested(config or {}):
-            return output
-        outcomes = outcomes_of(output)
-        run = assemble_run(self._execution.spec, RunHeader.model_validate(output["run"]), outcomes)
+    def _keeps_state(self, config: RunnableConfig | None, settings: RunSettings) -> bool:
+        has_thread = "thread_id" in (config or {}).get("configurable", {})
+        return has_thread and not settings.nested and self._has_saver()
+
+    def _typed(self, output: dict[str, Any], header: RunHeader, journal: Mapping[str, TaskOutcome]) -> dict[str, Any]:
+        """Objects instead of JSON; of a run that stands still also what its journal knows."""
+        outcomes = {**journal, **outcomes_of(output)}
+        run = assemble_run(self._execution.spec, header, outcomes)
         return {**output, "results": results_of(outcomes), "run": run}
 
     def _as_it_stands(self, header: RunHeader, snapshot: StateSnapshot, journal: Mapping[str, TaskOutcome]) -> Run:
@@ -259,9 +352,9 @@ def _before(given: Any, snapshot: StateSnapshot, config: RunnableConfig) -> dict
     return {"results": Overwrite(completed), "run": resumed.model_dump(mode="json")}
 
 
-def _is_nested(config: RunnableConfig) -> bool:
-    """Whether a parent graph called us: it passes its task on in the config."""
-    return "__pregel_task_id" in config.get("configurable", {})
+def _is_result(output: Any, config: RunnableConfig | None) -> bool:
+    """Whether the output is a run's, and for a caller; a parent graph keeps it in its own state, as JSON."""
+    return isinstance(output, dict) and "results" in output and "run" in output and not is_nested(config)
 
 
 def _drawn(name: str) -> RunnableLambda[Any, Any]:

@@ -5,13 +5,17 @@ What was compacted is what the model receives: the messages priced here are the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from langchain_core.language_models import BaseChatModel
 from pydantic import JsonValue
 
 from langchain_runtime.adapters.account import Charge
 from langchain_runtime.adapters.leases import LEASE_SECONDS, lease_keeper
+from langchain_runtime.adapters.pacing import expected_use
 from langchain_runtime.adapters.providers import model_id
 from langchain_runtime.adapters.replies import reply_key
 from langchain_runtime.adapters.request_bounds import CallBound, bound_call
@@ -29,10 +33,26 @@ from langchain_runtime.contracts.usage import TokenUsage, Usage
 from langchain_runtime.cost import BudgetEnforcer
 from langchain_runtime.graph.bodies import TaskModels
 from langchain_runtime.graph.event_log import EventLog
+from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 
 _CARRIED_OUT_BY_THE_GRAPH: Final = frozenset({"wait", "interrupt", "downgrade"})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An attempt that is laid out and has no money yet.
+
+    Attributes:
+        job: What it would do.
+        compaction: How its view was made to fit; None where there is none.
+        paid: Its reply was bought before.
+    """
+
+    job: TaskJob
+    compaction: Compaction | None = None
+    paid: bool = False
 
 
 class Dispatcher:
@@ -40,11 +60,12 @@ class Dispatcher:
 
     Args:
         spec: The graph.
+        tasks: All tasks of the run.
         services: Components.
         run_id: The run.
         inputs: The run's inputs.
         budgets: Charged by every call of the run.
-        models: Of the prompt tasks.
+        models: Opened models of prompts.
         paid: Tasks for which an earlier execution settled a call and then did not finish them.
         log: Receives the run's events.
     """
@@ -53,6 +74,7 @@ class Dispatcher:
         self,
         *,
         spec: GraphSpec,
+        tasks: RunTasks,
         services: Services,
         run_id: str,
         inputs: Mapping[str, JsonValue],
@@ -62,6 +84,7 @@ class Dispatcher:
         log: EventLog,
     ) -> None:
         self._spec = spec
+        self._tasks = tasks
         self._services = services
         self._run_id = run_id
         self._inputs = dict(inputs)
@@ -81,42 +104,59 @@ class Dispatcher:
         self._handles = HandleStore(services.store, ("lcr", run_id, "evicted"))
         self._enforcer = BudgetEnforcer(services.ledger, on_event=self._tell)
 
-    async def prepare(
+    async def lay_out(
         self, task_id: str, attempt: int, outcomes: Mapping[str, TaskOutcome], used: Usage, *, model: str | None
-    ) -> TaskJob:
-        """The job of one attempt on ``model``, with its hold; or without one, where its reply was bought before.
+    ) -> Draft:
+        """What one attempt on ``model`` would do; nothing is reserved yet.
 
         Raises:
-            BudgetExceededError: The worst case of its call does not fit.
             ContextOverflowError: What the model must see does not fit its window.
             InvalidInputError: A dependency has no output of the wanted name.
         """
-        definition = self._spec.tasks[task_id]
+        definition = self._tasks.definition(task_id)
         routed = self._router.route(definition.spec, outcomes)
-        timeout_ms = definition.spec.timeout_ms or self._spec.policy.task_timeout_ms
         job = TaskJob(
             run_id=self._run_id,
             task_id=task_id,
             attempt=attempt,
             scopes=tuple(budget.scope for budget in self._budgets),
-            timeout_ms=timeout_ms,
+            timeout_ms=definition.spec.timeout_ms or self._spec.policy.task_timeout_ms,
             used=used,
         )
         if definition.spec.prompt is None:
-            return job.model_copy(update={"inputs": {**self._inputs, **routed}})
+            return Draft(job.model_copy(update={"inputs": {**self._inputs, **definition.inputs, **routed}}))
         assert model is not None  # a prompt has one
         job = job.model_copy(update={"max_output_tokens": definition.spec.max_output_tokens})
         if definition.is_single_call and task_id in self._paid:
             bought = await self._bought(definition, routed, job)
             if bought is not None:
-                return bought
+                return Draft(bought, paid=True)
         compaction = await self._view(definition, routed, model)
-        job = job.model_copy(update={"model": model, "messages": compaction.bundle.messages})
-        if definition.is_single_call:
+        return Draft(job.model_copy(update={"model": model, "messages": compaction.bundle.messages}), compaction)
+
+    def chat_model_of(self, job: TaskJob) -> BaseChatModel | None:
+        """The model that answers; None for a body of its own."""
+        return None if job.model is None else self._models.of(self._tasks.definition(job.task_id))[job.model]
+
+    def claim_of(self, draft: Draft) -> tuple[str | None, int, float]:
+        """What the attempt asks of its model: its name, the tokens that its one call may use, and when: now."""
+        job, tokens = draft.job, 0
+        if self._tasks.definition(job.task_id).is_single_call and self._services.gates.counts_tokens(job.model):
+            tokens = expected_use(self._bound(job), job.messages or (), self._services.estimator)
+        return job.model, tokens, time.monotonic()
+
+    async def fund(self, draft: Draft) -> TaskJob:
+        """The job of the attempt, with its hold if its one call is to be paid; the body runs next.
+
+        Raises:
+            BudgetExceededError: The worst case of its call does not fit.
+        """
+        job = draft.job
+        if self._tasks.definition(job.task_id).is_single_call and not draft.paid:
             hold, worst_case = await self._reserve(job)
             job = job.model_copy(update={"hold": hold, "estimated_use": worst_case})
-        if compaction.strategy:
-            self._log.emit(_compacted(job, compaction))
+        if draft.compaction is not None and draft.compaction.strategy:
+            self._log.emit(_compacted(job, draft.compaction))
         return job
 
     async def give_back(self, hold: AdoptedHold) -> None:
@@ -127,7 +167,7 @@ class Dispatcher:
         self, definition: TaskDefinition, routed: Mapping[str, JsonValue], job: TaskJob
     ) -> TaskJob | None:
         """The job whose reply an earlier execution paid for, on whichever model that was; None if there is none."""
-        for name, chat_model in self._models[definition.spec.id].items():
+        for name, chat_model in self._models.of(definition).items():
             try:
                 compaction = await self._view(definition, routed, name)
             except ContextOverflowError:
@@ -150,7 +190,7 @@ class Dispatcher:
     async def _view(self, definition: TaskDefinition, routed: Mapping[str, JsonValue], model: str) -> Compaction:
         bundle = self._builder.build(
             definition.spec,
-            inputs=self._inputs,
+            inputs={**self._inputs, **definition.inputs},
             routed=routed,
             memory=await self._services.memory.asnapshot(self._run_id),
             tools={},
@@ -201,8 +241,10 @@ class Dispatcher:
         return adopted, Usage(tokens=tokens, cost=worst_case)
 
     def _bound(self, job: TaskJob) -> CallBound:
+        chat_model = self.chat_model_of(job)
+        assert chat_model is not None  # only prompts are bounded
         return bound_call(
-            self._models[job.task_id][str(job.model)],
+            chat_model,
             job.messages or (),
             call_arguments(job),
             estimator=self._services.estimator,

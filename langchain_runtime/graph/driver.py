@@ -1,25 +1,28 @@
 """Carries out what the planner decides: starts attempts, waits, reports back, until the run has ended.
 
 The planner (``orchestration.ParallelExecutor``) knows all the rules and does no I/O; the driver does the I/O and knows
-no rule. One driver serves one execution of the graph's ``driver`` node; on resume a new one goes on from the journal.
+no rule. One driver serves one execution of a run; on resume a new one goes on from the journal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Interrupt
 
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.backends.in_process import cancelled, task_error
-from langchain_runtime.contracts.events import TaskFinished, TaskReady, TaskRetried
+from langchain_runtime.contracts.events import TaskFinished, TaskReady, TaskRetried, TasksAdded, TaskSuspended
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.run import RunState, TaskOutcome, TaskState, now
 from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.graph.attempts import Attempts, Report
 from langchain_runtime.graph.event_log import EventLog
-from langchain_runtime.graph.spec import GraphSpec
+from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.orchestration import (
     Abort,
     Action,
@@ -27,10 +30,12 @@ from langchain_runtime.orchestration import (
     Begin,
     BodyStopped,
     Cancel,
+    Drain,
     Ended,
-    Event,
     Finish,
+    Grew,
     ParallelExecutor,
+    Released,
     Skip,
     Sleep,
     Start,
@@ -38,35 +43,47 @@ from langchain_runtime.orchestration import (
     ToppedUp,
 )
 
+_DRAIN_POLL_SECONDS = 0.05
+"""How often LangGraph's run control is looked at; it calls nobody."""
+
 
 @dataclass(frozen=True)
 class Ending:
-    """How a driver let go of its run."""
+    """How a driver let go of its run.
+
+    Attributes:
+        state: Of the run; ``running`` when it stands still.
+        reason: As for ``Finish``.
+        held: Tasks that could have started but were not released, most urgent first.
+    """
 
     state: RunState
     reason: str | None
+    held: tuple[str, ...] = ()
 
 
 class Driver:
     """One execution of a run.
 
     Args:
-        spec: The graph.
+        tasks: All tasks of the run.
         run_id: The run.
         planner: Decides; knows already what is completed.
         attempts: Makes attempts at tasks.
         backend: Runs their bodies.
         outcomes: Of the tasks that are completed; the driver adds the others.
         used: What each task used in earlier executions.
-        ledger: Keeps the outcomes that bodies did not commit themselves: failures.
+        ledger: Keeps the outcomes that bodies did not commit themselves: failures, and questions to humans.
         log: Receives the run's events.
         top_up: Asks a human for money and adds it; False if the human wants the run to end instead.
+        on_finished: Told of every task that has ended.
+        is_draining: Whether nothing more is to be started; None where nobody can ask for that.
     """
 
     def __init__(
         self,
         *,
-        spec: GraphSpec,
+        tasks: RunTasks,
         run_id: str,
         planner: ParallelExecutor,
         attempts: Attempts,
@@ -75,9 +92,11 @@ class Driver:
         used: dict[str, Usage],
         ledger: Ledger,
         log: EventLog,
-        top_up: Callable[[Sequence[str]], bool],
+        top_up: Callable[[Sequence[str]], Awaitable[bool]],
+        on_finished: Callable[[str], None],
+        is_draining: Callable[[], bool] | None = None,
     ) -> None:
-        self._spec = spec
+        self._tasks = tasks
         self._run_id = run_id
         self._planner = planner
         self._attempts = attempts
@@ -87,35 +106,43 @@ class Driver:
         self._ledger = ledger
         self._log = log
         self._top_up = top_up
+        self._on_finished = on_finished
+        self._is_draining = is_draining
         self._loop = asyncio.get_running_loop()
-        self._reports: asyncio.Queue[tuple[Event, TaskOutcome | None]] = asyncio.Queue()
+        self._reports: asyncio.Queue[Report] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
+        self._questions: list[Interrupt] = []
         self._wake_at: float | None = None
 
     def abort(self, reason: str) -> None:
         """End the run soon; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._reports.put_nowait, (Abort(time.monotonic(), reason), None))
+        self._loop.call_soon_threadsafe(self._reports.put_nowait, Report((Abort(time.monotonic(), reason),)))
+
+    def release(self, task_ids: Sequence[str]) -> None:
+        """Let held tasks start."""
+        self._reports.put_nowait(Report((Released(time.monotonic(), tuple(task_ids)),)))
 
     def body_stopped(self, task_id: str) -> None:
         """A body that had been let go has ended."""
-        self._reports.put_nowait((BodyStopped(task_id, time.monotonic()), None))
+        self._reports.put_nowait(Report((BodyStopped(task_id, time.monotonic()),)))
 
     async def run(self) -> Ending:
-        """Drive the run to its end.
+        """Drive the run to its end, or to where it stands still.
 
         Raises:
             GraphInterrupt: Nothing can go on without a human; resuming the graph with the answer goes on.
         """
-        event: Event = Begin(time.monotonic())
-        outcome: TaskOutcome | None = None
+        report = Report((Begin(time.monotonic()),))
         try:
             while True:
-                actions = self._planner.next(event)
-                await self._note(event, outcome)
-                if ending := await self._carry_out(actions):
-                    return ending
-                event, outcome = await self._next_report()
+                for event in report.events:
+                    actions = self._planner.next(event)
+                    if event is report.events[-1]:
+                        await self._note(report)
+                    if ending := await self._carry_out(actions):
+                        return ending
+                report = await self._next_report()
         finally:
             await self._let_go()
 
@@ -134,23 +161,44 @@ class Driver:
                 case Ask(waiting):
                     await self._ask(waiting)
                 case Finish(state, reason):
-                    return Ending(state, reason)
+                    return self._ending(state, reason)
         return None
 
-    async def _next_report(self) -> tuple[Event, TaskOutcome | None]:
-        if self._wake_at is None:
-            return await self._reports.get()
-        try:
-            async with asyncio.timeout(max(0.0, self._wake_at - time.monotonic())):
-                return await self._reports.get()
-        except TimeoutError:
-            return Tick(time.monotonic()), None
+    def _ending(self, state: RunState, reason: str | None) -> Ending:
+        if reason == "suspended":
+            raise GraphInterrupt(tuple(self._questions))
+        return Ending(state, reason, tuple(self._planner.held_ready))
+
+    async def _next_report(self) -> Report:
+        while True:
+            try:
+                async with asyncio.timeout(self._patience()):
+                    return self._drained(await self._reports.get())
+            except TimeoutError:
+                if self._wake_at is not None and time.monotonic() >= self._wake_at:
+                    return self._drained(Report((Tick(time.monotonic()),)))
+                if self._is_draining is not None and self._is_draining():
+                    return self._drained(Report(()))
+
+    def _drained(self, report: Report) -> Report:
+        """The report, and before it the news that LangGraph wants the run to stop."""
+        if self._is_draining is None or not self._is_draining():
+            return report
+        self._is_draining = None
+        return replace(report, events=(Drain(time.monotonic()), *report.events))
+
+    def _patience(self) -> float | None:
+        """Seconds until there is something to do without a report; None if there will not be."""
+        waits = [] if self._wake_at is None else [max(0.0, self._wake_at - time.monotonic())]
+        if self._is_draining is not None:
+            waits.append(_DRAIN_POLL_SECONDS)
+        return min(waits, default=None)
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
     async def _attempt(self, task_id: str, attempt: int) -> None:
         try:
-            report: Report = await self._attempts.make(
+            report = await self._attempts.make(
                 task_id,
                 attempt,
                 used=self._used.get(task_id, Usage()),
@@ -171,12 +219,22 @@ class Driver:
 
     # --- what became of tasks ----------------------------------------------------------------------------------------
 
-    async def _note(self, event: Event, outcome: TaskOutcome | None) -> None:
+    async def _note(self, report: Report) -> None:
         """Keep what an attempt led to; the planner has judged it by now."""
-        if isinstance(event, Begin):
+        last = report.events[-1]
+        if isinstance(last, Begin):
             self._announce(self._planner.states)
-        if outcome is None or not isinstance(event, Ended):
-            return
+        for event in report.events:
+            if isinstance(event, Grew) and event.tasks:
+                added = tuple(task.task_id for task in event.tasks)
+                self._log.emit(TasksAdded(run_id=self._run_id, parent=event.parent, tasks=added))
+                self._announce(added)
+        if report.question is not None and report.outcome is not None:
+            await self._suspend(report.outcome, report.question)
+        elif report.outcome is not None:
+            await self._note_end(report.outcome)
+
+    async def _note_end(self, outcome: TaskOutcome) -> None:
         self._used[outcome.task] = outcome.usage
         if self._planner.states[outcome.task].ended:
             await self._finish(outcome)
@@ -185,10 +243,15 @@ class Driver:
                 TaskRetried(run_id=self._run_id, task=outcome.task, attempt=outcome.attempts, error=outcome.error)
             )
 
+    async def _suspend(self, outcome: TaskOutcome, question: GraphInterrupt) -> None:
+        self._questions += question.args[0]
+        await self._ledger.arecord_outcome(self._run_id, outcome)  # the answer must find the same attempt again
+        self._log.emit(TaskSuspended(run_id=self._run_id, task=outcome.task))
+
     async def _finish(self, outcome: TaskOutcome) -> None:
         self._outcomes[outcome.task] = outcome
         if outcome.state is TaskState.COMPLETED:
-            self._announce(self._spec.dag.nodes[outcome.task].next)
+            self._announce(self._tasks.next_of(outcome.task))
         elif outcome.state is TaskState.FAILED:
             await self._ledger.arecord_outcome(self._run_id, outcome)
         self._log.emit(
@@ -202,6 +265,7 @@ class Driver:
                 skipped_because=outcome.skipped_because,
             )
         )
+        self._on_finished(outcome.task)
 
     def _announce(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
@@ -209,9 +273,12 @@ class Driver:
                 self._log.emit(TaskReady(run_id=self._run_id, task=task_id))
 
     async def _ask(self, waiting: Sequence[str]) -> None:
-        more = self._top_up(waiting)
+        try:
+            more = await self._top_up(waiting)
+        except GraphInterrupt as question:  # bodies may be asking, too: the human sees all questions at once
+            raise GraphInterrupt((*question.args[0], *self._questions)) from None
         answer = ToppedUp(time.monotonic()) if more else Abort(time.monotonic(), "stopped")
-        self._reports.put_nowait((answer, None))
+        self._reports.put_nowait(Report((answer,)))
 
     async def _let_go(self) -> None:
         """Leave nothing running behind, whatever ended the driver."""
@@ -228,4 +295,4 @@ def _skipped(task_id: str, because: str) -> TaskOutcome:
 def _cancelled_before_its_body(task_id: str, attempt: int) -> Report:
     error = task_error(cancelled(task_id, "before its body began"))
     outcome = TaskOutcome(task=task_id, state=TaskState.FAILED, error=error, attempts=attempt, ended_at=now())
-    return Ended(task_id, time.monotonic(), TaskState.FAILED), outcome
+    return Report((Ended(task_id, time.monotonic(), TaskState.FAILED),), outcome)

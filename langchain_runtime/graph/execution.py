@@ -1,11 +1,11 @@
-"""The three nodes of the graph: ``prepare`` names the run, ``driver`` carries it out, ``finish`` judges it."""
+"""Takes runs up: names new ones, and makes everything that carries one out from its journal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
@@ -13,40 +13,33 @@ from langgraph.types import Overwrite
 
 from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.leases import lease_keeper
-from langchain_runtime.backends import InProcessBackend
+from langchain_runtime.backends import InProcessBackend, TaskBody
 from langchain_runtime.backends.in_process import RunContext
-from langchain_runtime.contracts.budget import Budget, Reservation, ReservationState, Scope
+from langchain_runtime.contracts.budget import Budget, Scope
 from langchain_runtime.contracts.errors import InvalidDAGError, RunCompletedError
-from langchain_runtime.contracts.events import RunEnded, RunStarted
+from langchain_runtime.contracts.events import RunStarted
 from langchain_runtime.contracts.identifiers import check_run_id
-from langchain_runtime.contracts.run import RunHeader, RunPolicy, RunState, TaskOutcome, TaskState, now
-from langchain_runtime.contracts.usage import Usage
-from langchain_runtime.cost import UsageTracker
+from langchain_runtime.contracts.run import RunHeader, RunPolicy, RunState, TaskOutcome, TaskState
 from langchain_runtime.graph.attempts import Attempts
-from langchain_runtime.graph.bodies import TaskModels, open_models, task_bodies
+from langchain_runtime.graph.bodies import TaskModels, task_body
 from langchain_runtime.graph.dispatch import Dispatcher
-from langchain_runtime.graph.driver import Driver, Ending
+from langchain_runtime.graph.driver import Driver
 from langchain_runtime.graph.event_log import EventLog
+from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.ladders import Descent
+from langchain_runtime.graph.open_run import OpenRun, Ways, paid_for, used_so_far
 from langchain_runtime.graph.refusals import Refusals
 from langchain_runtime.graph.run_ids import new_run_id
+from langchain_runtime.graph.run_settings import settings_of
+from langchain_runtime.graph.run_view import outcomes_of
 from langchain_runtime.graph.services import Services, run_budget
-from langchain_runtime.graph.spec import GraphSpec
+from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 from langchain_runtime.graph.state import RunGraphState
-from langchain_runtime.graph.task_calls import CallTask, call_async_task, call_sync_task, run_in_own_loop
 from langchain_runtime.graph.top_ups import TopUps
 from langchain_runtime.orchestration import ParallelExecutor
 
-RUN_ID = "run_id"
-"""Key of ``config["configurable"]``: the new run's id."""
-BUDGETS = "budgets"
-"""Key of ``config["configurable"]``: more budgets for this run to charge."""
-CONTINUE_RUN = "continue_run"
-"""Key of ``config["configurable"]``: take up a run whose journal exists although its checkpoint does not."""
-KEEP_FAILURES = "keep_failures"
-"""Key of ``config["configurable"]``: the run goes on after an answer, so what has failed is not bought again."""
-MAX_PARALLELISM = "max_parallelism"
-"""Key of ``config["configurable"]``: what the caller wrote as ``max_concurrency``."""
+_CHECKPOINTER: Final = "__pregel_checkpointer"
+"""Key under which LangGraph tells a node where its state is kept."""
 
 
 @dataclass
@@ -66,7 +59,12 @@ class Execution:
     @cached_property
     def models(self) -> TaskModels:
         """The models of the prompt tasks; opened for the first run and kept."""
-        return open_models(self.spec, self.services)
+        return TaskModels(self.spec, self.services)
+
+    @cached_property
+    def _bodies(self) -> Mapping[str, TaskBody]:
+        """What the graph's own tasks do."""
+        return {task_id: task_body(each, self.services, self.models) for task_id, each in self.spec.tasks.items()}
 
     # --- prepare -----------------------------------------------------------------------------------------------------
 
@@ -84,32 +82,30 @@ class Execution:
 
     def _new_run(self, state: RunGraphState, config: RunnableConfig) -> str:
         self.spec.run_inputs(state.get("inputs") or {})
-        run_id = check_run_id(config.get("configurable", {}).get(RUN_ID) or new_run_id())
+        run_id = check_run_id(settings_of(config).run_id or new_run_id())
         self.services.check_prices(self.services.ladder.all_models(self.spec), self._budgets(run_id, config))
-        _ = self.models
+        _ = self._bodies  # a missing model or package is refused before anything runs
         return run_id
 
     def _prepared(self, run_id: str, *, started: bool, config: RunnableConfig) -> dict[str, Any]:
-        if started and not config.get("configurable", {}).get(CONTINUE_RUN):
+        if started and not settings_of(config).continue_run:
             raise RunCompletedError(
                 f"run {run_id!r} has been carried out before",
                 run_id=run_id,
                 hint="resume it by passing None as input, or choose another run_id",
             )
-        header = RunHeader(run_id=run_id, state=RunState.RUNNING, spec_hash=self.spec.fingerprint)
+        header = RunHeader(
+            run_id=run_id,
+            state=RunState.RUNNING,
+            spec_hash=self.spec.fingerprint,
+            task_hashes=getattr(self.spec, "task_hashes", {}),
+        )
         return {"run": header.model_dump(mode="json"), "results": Overwrite({})}
 
     # --- driver ------------------------------------------------------------------------------------------------------
 
-    def drive(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
-        """Carry the run out under ``invoke`` or ``stream``."""
-        return run_in_own_loop(lambda: self._drive(state, config, call_sync_task))
-
-    async def adrive(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
-        """Carry the run out under ``ainvoke`` or ``astream``."""
-        return await self._drive(state, config, call_async_task)
-
-    async def _drive(self, state: RunGraphState, config: RunnableConfig, call_task: CallTask) -> dict[str, Any]:
+    async def open(self, state: RunGraphState, config: RunnableConfig, ways: Ways) -> OpenRun:
+        """Take the state's run up from where its journal says it is; ``OpenRun.carry_out`` must follow."""
         header = RunHeader.model_validate(state["run"])
         self._check_same_graph(header)
         ledger = self.services.ledger
@@ -117,29 +113,39 @@ class Execution:
         keeper = lease_keeper(ledger)
         keeper.start()
         try:
-            driver, outcomes = await self._new_driver(header, state, config, call_task, log)
-            self.drivers[header.run_id] = driver
-            ending = await driver.run()
-            usage = _tracked(await ledger.areservations(header.run_id)).total()
-            log.emit(RunEnded(run_id=header.run_id, state=ending.state, reason=ending.reason, usage=usage))
-        finally:
-            self.drivers.pop(header.run_id, None)
+            run = await self._opened(header, state, config, ways, log)
+        except BaseException:
             keeper.stop()
             await log.close()
-        return _left(header, ending, outcomes, usage)
+            raise
+        self.drivers[header.run_id] = run.driver
+        return run
 
-    async def _new_driver(
-        self, header: RunHeader, state: RunGraphState, config: RunnableConfig, call_task: CallTask, log: EventLog
-    ) -> tuple[Driver, dict[str, TaskOutcome]]:
+    def _let_go(self, run_id: str) -> None:
+        self.drivers.pop(run_id, None)
+        self.services.gates.forget(run_id)
+
+    def keeps_answers(self, config: RunnableConfig) -> bool:
+        """Whether what a human answers is kept: only then can a task ask."""
+        return config.get("configurable", {}).get(_CHECKPOINTER) is not None
+
+    async def _opened(
+        self, header: RunHeader, state: RunGraphState, config: RunnableConfig, ways: Ways, log: EventLog
+    ) -> OpenRun:
         run_id, ledger = header.run_id, self.services.ledger
         inputs = self.spec.run_inputs(state.get("inputs") or {})
         budgets = self._budgets(run_id, config)
         for budget in budgets:
             await ledger.aopen_scope(Scope.of(budget))
-        outcomes = await self._ended(run_id, state, config)
+        journal = await ledger.aoutcomes(run_id)
+        outcomes = self._ended(journal, state, config)
         reservations = await ledger.areservations(run_id)
+        tasks = RunTasks(self.spec)
+        grown = tasks.restore(outcomes)
+        policy = self._policy(config)
+        refusals = Refusals(run_id=run_id, policy=policy, budgets=budgets, tell=log.emit)
         backend = InProcessBackend(
-            task_bodies(self.spec, self.services, self.models),
+            lambda task_id: self._body_of(tasks.definition(task_id)),
             RunContext(
                 ledger=ledger,
                 memory=self.services.memory,
@@ -147,29 +153,34 @@ class Execution:
                 on_event=log.emit,
                 on_body_stopped=lambda task_id: driver.body_stopped(task_id),  # noqa: PLW0108 - made further down
                 stream=log.stream,
+                accept=tasks.accept,
+                answers=ways.answers,
             ),
         )
-        dispatcher = Dispatcher(
-            spec=self.spec,
-            services=self.services,
-            run_id=run_id,
-            inputs=inputs,
-            budgets=budgets,
-            models=self.models,
-            paid=_paid_for(reservations, outcomes),
-            log=log,
-        )
-        policy = self._policy(config)
-        refusals = Refusals(run_id=run_id, policy=policy, budgets=budgets, tell=log.emit)
         attempts = Attempts(
-            spec=self.spec,
-            dispatcher=dispatcher,
+            run_id=run_id,
+            tasks=tasks,
+            dispatcher=Dispatcher(
+                spec=self.spec,
+                tasks=tasks,
+                services=self.services,
+                run_id=run_id,
+                inputs=inputs,
+                budgets=budgets,
+                models=self.models,
+                paid=paid_for(reservations, outcomes),
+                log=log,
+            ),
             backend=backend,
-            call_task=call_task,
+            call_task=ways.call_task,
             refusals=refusals,
-            descent=Descent({task_id: tuple(models) for task_id, models in self.models.items()}),
+            descent=Descent(lambda task_id: self.services.ladder.models_of(tasks.definition(task_id))),
+            gates=self.services.gates,
+            cache=self.services.cache,
             log=log,
             outcomes=outcomes,
+            suspended={task: each.attempts for task, each in journal.items() if each.state is TaskState.READY},
+            keep=partial(ledger.arecord_outcome, run_id),
         )
         planner = ParallelExecutor(
             self.spec.dag,
@@ -178,47 +189,64 @@ class Execution:
             retries={task_id: self.spec.retry_of(task_id) for task_id in self.spec.tasks},
             expected_seconds=self.spec.expected_seconds,
             priorities={task_id: definition.spec.priority for task_id, definition in self.spec.tasks.items()},
-            completed=_in_state(outcomes, TaskState.COMPLETED),
-            failed=_in_state(outcomes, TaskState.FAILED),
+            completed=_in_state(outcomes, TaskState.COMPLETED, self.spec),
+            failed=_in_state(outcomes, TaskState.FAILED, self.spec),
+            held=ways.held,
+            gated=ways.gated,
         )
+        for growth in grown:
+            planner.next(growth)
         driver = Driver(
-            spec=self.spec,
+            tasks=tasks,
             run_id=run_id,
             planner=planner,
             attempts=attempts,
             backend=backend,
             outcomes=outcomes,
-            used=_used_so_far(reservations, outcomes),
+            used=used_so_far(reservations, outcomes),
             ledger=ledger,
             log=log,
-            top_up=TopUps(ledger, refusals, budgets[0]),
+            top_up=TopUps(ledger, refusals, budgets[0], ways.ask),
+            on_finished=ways.on_finished,
+            is_draining=ways.is_draining,
         )
         log.emit(
             RunStarted(
                 run_id=run_id,
                 name=self.spec.name,
-                tasks=len(self.spec.tasks),
-                finished=len(_in_state(outcomes, TaskState.COMPLETED)),
+                tasks=len(self.spec.tasks) + sum(len(each.tasks) for each in grown),
+                finished=sum(outcome.state is TaskState.COMPLETED for outcome in outcomes.values()),
                 limit=policy.budget_limit,
             )
         )
-        return driver, outcomes
+        return OpenRun(
+            header=header,
+            tasks=tasks,
+            outcomes=outcomes,
+            driver=driver,
+            ledger=ledger,
+            log=log,
+            let_go=lambda: self._let_go(run_id),
+        )
 
-    async def _ended(self, run_id: str, state: RunGraphState, config: RunnableConfig) -> dict[str, TaskOutcome]:
+    def _ended(
+        self, journal: Mapping[str, TaskOutcome], state: RunGraphState, config: RunnableConfig
+    ) -> dict[str, TaskOutcome]:
         """Tasks that need not run: by the journal, and by the state, which a user may have edited."""
         kept = {TaskState.COMPLETED}
-        if config.get("configurable", {}).get(KEEP_FAILURES):
+        if settings_of(config).keep_failures:
             kept.add(TaskState.FAILED)
-        journal = await self.services.ledger.aoutcomes(run_id)
-        edited = {key: TaskOutcome.model_validate(value) for key, value in (state.get("results") or {}).items()}
-        return {
-            task_id: outcome
-            for task_id, outcome in {**journal, **edited}.items()
-            if outcome.state in kept and task_id in self.spec.tasks
-        }
+        edited = outcomes_of(state)
+        return {task_id: outcome for task_id, outcome in {**journal, **edited}.items() if outcome.state in kept}
+
+    def _body_of(self, definition: TaskDefinition) -> TaskBody:
+        made_at_run_time = self.spec.tasks.get(definition.spec.id) is not definition
+        if made_at_run_time:
+            return task_body(definition, self.services, self.models)
+        return self._bodies[definition.spec.id]
 
     def _policy(self, config: RunnableConfig) -> RunPolicy:
-        wanted = config.get("configurable", {}).get(MAX_PARALLELISM)
+        wanted = settings_of(config).max_parallelism
         policy = self.spec.policy
         if wanted is None:
             return policy
@@ -228,7 +256,7 @@ class Execution:
         """Everything that every call of the run charges, each scope once: the run's own, the graph's, the caller's."""
         currency = self.services.currency_of(self.spec.models)
         found = [run_budget(run_id, self.spec.policy, currency), *self.services.budgets]
-        found += config.get("configurable", {}).get(BUDGETS, ())
+        found += settings_of(config).budgets
         account = current_account()
         while account is not None:
             if account.ledger is self.services.ledger:
@@ -244,33 +272,5 @@ class Execution:
             )
 
 
-def _tracked(reservations: Sequence[Reservation]) -> UsageTracker:
-    tracker = UsageTracker()
-    for reservation in reservations:
-        tracker.add(reservation)
-    return tracker
-
-
-def _used_so_far(reservations: Sequence[Reservation], outcomes: Mapping[str, TaskOutcome]) -> dict[str, Usage]:
-    """What earlier executions spent on tasks that they did not finish."""
-    tracker = _tracked(reservations)
-    broken_off = {reservation.hold.task_id for reservation in reservations} - outcomes.keys()
-    return {task_id: tracker.total(task_id=task_id) for task_id in broken_off if task_id is not None}
-
-
-def _paid_for(reservations: Sequence[Reservation], outcomes: Mapping[str, TaskOutcome]) -> frozenset[str]:
-    """Tasks whose reply may be in the journal although they have no outcome."""
-    settled = (each.hold.task_id for each in reservations if each.state is ReservationState.SETTLED)
-    return frozenset(task_id for task_id in settled if task_id is not None and task_id not in outcomes)
-
-
-def _in_state(outcomes: Mapping[str, TaskOutcome], state: TaskState) -> list[str]:
-    return [task_id for task_id, outcome in outcomes.items() if outcome.state is state]
-
-
-def _left(header: RunHeader, ending: Ending, outcomes: dict[str, TaskOutcome], usage: Usage) -> dict[str, Any]:
-    update = {"state": ending.state, "reason": ending.reason, "usage": usage, "updated_at": now()}
-    return {
-        "run": header.model_copy(update=update).model_dump(mode="json"),
-        "results": {task_id: outcome.model_dump(mode="json") for task_id, outcome in outcomes.items()},
-    }
+def _in_state(outcomes: Mapping[str, TaskOutcome], state: TaskState, spec: GraphSpec) -> list[str]:
+    return [task_id for task_id, outcome in outcomes.items() if outcome.state is state and task_id in spec.tasks]

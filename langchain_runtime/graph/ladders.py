@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_core.language_models import BaseChatModel
@@ -101,16 +101,16 @@ class Descent:
     A task that was moved stays where it is: what did not fit before will not fit after more was spent.
 
     Args:
-        models: By task id, in the order to try.
+        models: Tells a task's models, in the order to try; empty for a body of its own.
     """
 
-    def __init__(self, models: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, models: Callable[[str], Sequence[str]]) -> None:
         self._models = models
         self._steps: dict[str, int] = {}
 
     def model_of(self, task_id: str) -> str | None:
         """The model that the task is on; None for a body of its own."""
-        models = self._models.get(task_id, ())
+        models = self._models(task_id)
         return models[self._steps.get(task_id, 0)] if models else None
 
     def was_moved(self, task_id: str) -> bool:
@@ -119,9 +119,9 @@ class Descent:
 
     def has_next(self, task_id: str) -> bool:
         """Whether there is a cheaper model for the task."""
-        return self._steps.get(task_id, 0) + 1 < len(self._models.get(task_id, ()))
+        return self._steps.get(task_id, 0) + 1 < len(self._models(task_id))
 
     def step_down(self, task_id: str) -> str:
         """Move the task to the next cheaper model, and return that."""
         self._steps[task_id] = self._steps.get(task_id, 0) + 1
-        return self._models[task_id][self._steps[task_id]]
+        return self._models(task_id)[self._steps[task_id]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self, get_args
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
@@ -23,15 +23,17 @@ from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
 from langchain_runtime.contracts.identifiers import check_task_id
 from langchain_runtime.contracts.ledger import Ledger
-from langchain_runtime.contracts.run import RetrySpec, RunPolicy
+from langchain_runtime.contracts.run import CacheSpec, RetrySpec, RunPolicy
 from langchain_runtime.contracts.run_file import RunFile
 from langchain_runtime.contracts.task_spec import Condition, Dependency, ForEach, TaskSpec
-from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator, default_catalog
-from langchain_runtime.graph.compiled import CompiledRunGraph
+from langchain_runtime.cost import CircuitBreaker, CostCalculator, ModelCatalog, TokenEstimator, default_catalog
+from langchain_runtime.graph.compiled import CompiledRunGraph, Mode, Stops
 from langchain_runtime.graph.ladders import GivenLadder, check_ladder, chosen_ladder
+from langchain_runtime.graph.model_gates import ModelGates
 from langchain_runtime.graph.run_file_reader import read_run_file
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
+from langchain_runtime.graph.task_cache import TaskCache
 from langchain_runtime.ledgers import InMemoryLedger
 
 
@@ -84,6 +86,7 @@ class RunGraph:
         when: Condition | None = None,
         response_format: Any = None,
         tools: Sequence[Any] = (),
+        cache: CacheSpec | bool = False,
         metadata: Mapping[str, JsonValue] | None = None,
     ) -> Self:
         """Add a task.
@@ -106,6 +109,8 @@ class RunGraph:
             when: Run only if it holds; else the task and what depends on it is skipped.
             response_format: JSON Schema or pydantic class of a structured reply; the output is then a JSON object.
             tools: LangChain tools; the prompt is then answered by an agent's loop.
+            cache: Whether to take the result of an equal task, of an earlier run or under way, instead of doing the
+                work; a ``CacheSpec`` says how old it may be. Only for tasks that depend on their inputs alone.
             metadata: Notes of your own.
 
         Raises:
@@ -131,6 +136,7 @@ class RunGraph:
                 for_each=for_each,
                 when=when,
                 response_format=response_format if isinstance(response_format, dict) else None,
+                cache=(CacheSpec() if cache else None) if isinstance(cache, bool) else cache,
                 metadata=dict(metadata or {}),
             )
         except ValidationError as error:
@@ -180,15 +186,18 @@ class RunGraph:
         price_as: Mapping[str, str] | None = None,
         models: Mapping[str, BaseChatModel] | None = None,
         ladder: GivenLadder | None = None,
+        breaker: CircuitBreaker | None = None,
         raise_on_failure: bool = True,
-        mode: Literal["dataflow"] = "dataflow",
+        mode: Mode = "dataflow",
+        interrupt_before: Stops = None,
+        interrupt_after: Stops = None,
     ) -> CompiledRunGraph:
         """Check the whole graph and make it runnable.
 
         Args:
             checkpointer: LangGraph's; needed to resume. An async run wants an async saver, a sync run a sync one.
             store: LangGraph's, for the run's memory and for what leaves a view; None keeps them in memory.
-            cache: LangGraph's.
+            cache: LangGraph's, for the results of tasks that were added with ``cache``; None keeps them in memory.
             ledger: Books and journal; needed to resume in another process. None keeps them in memory.
             budgets: Scopes that every run charges besides its own ``run:<id>``.
             catalog: Models and prices; None for the built-in list prices.
@@ -196,14 +205,20 @@ class RunGraph:
             models: Chat models to use instead of opening them by name.
             ladder: Models to move prompts to where a budget says ``downgrade``, dearest first: names, chat models, or a
                 ``ModelLadder`` of your own. None takes the policy's.
+            breaker: As for ``with_budget``, for all prompts: holds calls back while their model fails or its provider
+                asks for patience. Tasks of other models go first meanwhile.
             raise_on_failure: Whether a failed or aborted run raises; else its state tells.
-            mode: ``dataflow`` starts each task as soon as its dependencies are done.
+            mode: ``dataflow`` starts each task as soon as its dependencies are done, and keeps few checkpoints.
+                ``supersteps`` makes each task a node of LangGraph's own: slower, with a checkpoint after each step,
+                for debugging and Studio.
+            interrupt_before: Tasks before which every run stands still, once nothing else can go on.
+            interrupt_after: Tasks whose dependents wait in the same way.
 
         Raises:
             InputError: The graph cannot be run as described; nothing was started.
         """
-        if mode != "dataflow":
-            raise InvalidInputError(f"mode {mode!r} is not available in this version", hint='use mode="dataflow"')
+        if mode not in get_args(Mode):
+            raise InvalidInputError(f"there is no mode {mode!r}", hint='use "dataflow" or "supersteps"')
         spec = GraphSpec.checked(
             name=self._name,
             policy=self._policy,
@@ -226,9 +241,18 @@ class RunGraph:
             price_as=dict(price_as or {}),
             models={**rungs, **(models or {})},
             ladder=run_ladder,
+            gates=ModelGates(self._policy.per_model, breaker=breaker, price_as=price_as),
+            cache=TaskCache(cache, spec.fingerprint),
         )
         return CompiledRunGraph.of(
-            spec, services, checkpointer=checkpointer, cache=cache, raise_on_failure=raise_on_failure
+            spec,
+            services,
+            checkpointer=checkpointer,
+            cache=cache,
+            raise_on_failure=raise_on_failure,
+            mode=mode,
+            interrupt_before=interrupt_before,
+            interrupt_after=interrupt_after,
         )
 
     def _define(self, spec: TaskSpec, *, body: Any, model: Any, response_format: Any, tools: tuple[Any, ...]) -> None:

@@ -16,6 +16,8 @@ from langchain_runtime.contracts.pricing import ModelInfo
 from langchain_runtime.contracts.run import RunPolicy
 from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator
 from langchain_runtime.graph.ladders import RunLadder
+from langchain_runtime.graph.model_gates import ModelGates
+from langchain_runtime.graph.task_cache import TaskCache
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Services:
         price_as: Model to take the list price of, by model; for models without a price.
         models: Chat models to use instead of opening them by name.
         ladder: Cheaper models for prompts that do not fit.
+        gates: When models take calls.
+        cache: Results of tasks that may be taken for equal ones.
     """
 
     ledger: Ledger
@@ -45,6 +49,8 @@ class Services:
     price_as: Mapping[str, str]
     models: Mapping[str, BaseChatModel]
     ladder: RunLadder
+    gates: ModelGates
+    cache: TaskCache
 
     def priced_as(self, model: str) -> str:
         """The model whose list price counts for ``model``."""

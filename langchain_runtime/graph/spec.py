@@ -79,7 +79,6 @@ class GraphSpec:
         """
         known = {definition.spec.id for definition in definitions}
         tasks = {d.spec.id: _with_resolved_deps(d, known) for d in definitions}
-        _check_policy(policy)
         for definition in tasks.values():
             _check_task(definition)
         graph = cls(name=name, policy=policy, tasks=tasks, inputs=dict(inputs))
@@ -163,14 +162,6 @@ def _with_resolved_deps(definition: TaskDefinition, known: set[str]) -> TaskDefi
         )
     spec = definition.spec.model_copy(update={"deps": tuple(dict.fromkeys(deps))})
     return TaskDefinition(**{**definition.__dict__, "spec": spec})
-
-
-def _check_policy(policy: RunPolicy) -> None:
-    for model, limits in policy.per_model.items():
-        if limits.rpm is not None or limits.tpm is not None:
-            raise InvalidInputError(
-                f"per_model[{model!r}]: rpm and tpm are not available in this version", hint="use parallelism"
-            )
 
 
 def _check_task(definition: TaskDefinition) -> None:

@@ -180,7 +180,7 @@ class Bookkeeper(AsyncTwins):
                 books.save_entry(entry)
                 books.save_figures(accounts, charges)
             if settlement.reply is not None and settlement.reply_key is not None:
-                books.add_reply(settlement.reply_key, settlement.reply)
+                books.add_reply(entry, settlement.reply_key, settlement.reply)
             if outcome is not None and run_id is not None:
                 books.save_outcome(run_id, outcome.task, encoded, completed=outcome.state is TaskState.COMPLETED)
             charged = entry.charged
@@ -246,6 +246,18 @@ class Bookkeeper(AsyncTwins):
         with self._read() as books:
             found = books.outcomes(run_id)
         return {task_id: _parsed(TaskOutcome.model_validate_json, outcome) for task_id, outcome in found}
+
+    def forget(self, run_id: str, task_ids: Sequence[str]) -> int:
+        """Drop the outcomes and the replies of these tasks; see ``Ledger.forget``.
+
+        A reply is a task's if the hold that paid for it names the run and the task.
+        """
+        tasks = frozenset(task_ids)
+        if not tasks:
+            return 0
+        with self._write() as books:
+            books.forget_replies(run_id, tasks)
+            return books.forget_outcomes(run_id, tasks)
 
     def append_events(self, events: Sequence[LifecycleEvent]) -> None:
         """Add to the journal of each event's run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -90,8 +90,12 @@ class Books(Protocol):
         """A reply; None if there is none."""
         ...
 
-    def add_reply(self, key: str, reply: bytes) -> None:
-        """Keep a reply, unless the key has one."""
+    def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
+        """Keep the reply of a call, unless the key has one."""
+        ...
+
+    def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
+        """Drop the replies of these tasks' calls."""
         ...
 
     def outcomes(self, run_id: str, task_id: str | None = None) -> list[tuple[str, str]]:
@@ -100,6 +104,10 @@ class Books(Protocol):
 
     def save_outcome(self, run_id: str, task_id: str, outcome: str, *, completed: bool) -> None:
         """Keep an outcome (JSON), unless the task has a completed one."""
+        ...
+
+    def forget_outcomes(self, run_id: str, task_ids: Collection[str]) -> int:
+        """Drop these tasks' outcomes; returns how many there were."""
         ...
 
     def events(self, run_id: str, after: int) -> list[tuple[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -35,6 +35,7 @@ _RENEW: Final = """
     UPDATE reservations SET expires_at = max(expires_at, ?)
     WHERE holder = ? AND state IN ('held', 'sent') AND expires_at > ?
 """
+_REPLY_KEYS: Final = "SELECT task_id, reply_key FROM reservations WHERE run_id = ? AND reply_key IS NOT NULL"
 
 
 class SqliteBooks(Books):
@@ -237,8 +238,14 @@ class SqliteBooks(Books):
         row = self._execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def add_reply(self, key: str, reply: bytes) -> None:
+    def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
         self._execute("INSERT INTO replies VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (key, reply, self.now))
+        self._execute("UPDATE reservations SET reply_key = ? WHERE lease = ?", (key, entry.lease))
+
+    def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
+        rows = self._execute(_REPLY_KEYS, (run_id,)).fetchall()
+        keys = [(key,) for task_id, key in rows if task_id in task_ids]
+        self._connection.executemany("DELETE FROM replies WHERE key = ?", keys)
 
     def outcomes(self, run_id: str, task_id: str | None = None) -> list[tuple[str, str]]:
         query, values = "SELECT task_id, outcome FROM outcomes WHERE run_id = ?", [run_id]
@@ -253,6 +260,10 @@ class SqliteBooks(Books):
             " at = excluded.at WHERE NOT completed",
             (run_id, task_id, completed, outcome, self.now),
         )
+
+    def forget_outcomes(self, run_id: str, task_ids: Collection[str]) -> int:
+        rows = [(run_id, task_id) for task_id in task_ids]
+        return self._connection.executemany("DELETE FROM outcomes WHERE run_id = ? AND task_id = ?", rows).rowcount
 
     def events(self, run_id: str, after: int) -> list[tuple[int, str]]:
         return self._execute(

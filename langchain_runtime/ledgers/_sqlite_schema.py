@@ -111,6 +111,17 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE reservations ADD COLUMN shadows TEXT NOT NULL DEFAULT '[]'",
         "UPDATE reservations SET shadows = scopes WHERE unchecked",
     ),
+    (  # 3: a reservation says under which key its reply was kept, so that the replies of a task can be forgotten.
+        # Before, the key of a run's call began with its run and its task, and was kept at the very time the call ended.
+        "ALTER TABLE reservations ADD COLUMN reply_key TEXT",
+        """
+        UPDATE reservations SET reply_key = (
+            SELECT key FROM replies
+            WHERE key >= run_id || ':' || task_id || ':' AND key < run_id || ':' || task_id || ';' AND at = ended_at
+        )
+        WHERE run_id IS NOT NULL AND state = 'settled'
+        """,
+    ),
 )
 
 

@@ -101,6 +101,10 @@ class AsyncTwins(Ledger):
         """Async twin of ``outcomes``."""
         return await self._off_loop(partial(self.outcomes, run_id))
 
+    async def aforget(self, run_id: str, task_ids: Sequence[str]) -> int:
+        """Async twin of ``forget``; cancelled, it still forgets."""
+        return await self._off_loop(partial(self.forget, run_id, task_ids))
+
     async def aappend_events(self, events: Sequence[LifecycleEvent]) -> None:
         """Async twin of ``append_events``."""
         await self._off_loop(partial(self.append_events, events))

@@ -112,6 +112,7 @@ class _MemoryBooks(Books):
         self._runs: dict[str, list[Entry]] = {}
         self._ended: deque[str] = deque()
         self._replies: dict[str, bytes] = {}
+        self._reply_keys: dict[tuple[str, str], list[str]] = {}
         self._outcomes: dict[str, dict[str, tuple[bool, str]]] = {}
         self._positions = count(1)
         self._events: dict[str, list[tuple[int, str]]] = {}
@@ -224,8 +225,15 @@ class _MemoryBooks(Books):
     def reply(self, key: str) -> bytes | None:
         return self._replies.get(key)
 
-    def add_reply(self, key: str, reply: bytes) -> None:
-        self._replies.setdefault(key, reply)
+    def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
+        hold = entry.hold
+        if self._replies.setdefault(key, reply) is reply and hold.run_id is not None and hold.task_id is not None:
+            self._reply_keys.setdefault((hold.run_id, hold.task_id), []).append(key)
+
+    def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
+        for task_id in task_ids:
+            for key in self._reply_keys.pop((run_id, task_id), ()):
+                self._replies.pop(key, None)
 
     def outcomes(self, run_id: str, task_id: str | None = None) -> list[tuple[str, str]]:
         found = self._outcomes.get(run_id, {})
@@ -235,6 +243,10 @@ class _MemoryBooks(Books):
         known = self._outcomes.setdefault(run_id, {})
         if not known.get(task_id, (False, ""))[0]:
             known[task_id] = (completed, outcome)
+
+    def forget_outcomes(self, run_id: str, task_ids: Collection[str]) -> int:
+        known = self._outcomes.get(run_id, {})
+        return sum(known.pop(task_id, None) is not None for task_id in task_ids)
 
     def events(self, run_id: str, after: int) -> list[tuple[int, str]]:
         return [(position, event) for position, event in self._events.get(run_id, []) if position > after]

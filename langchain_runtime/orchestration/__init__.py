@@ -16,17 +16,24 @@ from langchain_runtime.orchestration.executor_protocol import (
     Ended,
     Event,
     Finish,
+    Grew,
     ModelPaused,
+    NewTask,
+    Released,
     Skip,
     Sleep,
     Start,
+    Suspended,
+    Throttled,
     Tick,
     ToppedUp,
 )
 from langchain_runtime.orchestration.forecast import Attempt, Forecast, Span, simulate
-from langchain_runtime.orchestration.parallel_executor import DEFERRED_POLL_SECONDS, ParallelExecutor
+from langchain_runtime.orchestration.parallel_executor import ParallelExecutor
 from langchain_runtime.orchestration.queue_manager import QueueManager
-from langchain_runtime.orchestration.scheduler import CriticalPath, Scheduler
+from langchain_runtime.orchestration.scheduler import Scheduler
+from langchain_runtime.orchestration.urgency import CriticalPath
+from langchain_runtime.orchestration.waiting_rooms import DEFERRED_POLL_SECONDS
 
 __all__ = [
     "DEFERRED_POLL_SECONDS",
@@ -45,14 +52,19 @@ __all__ = [
     "Event",
     "Finish",
     "Forecast",
+    "Grew",
     "ModelPaused",
+    "NewTask",
     "ParallelExecutor",
     "QueueManager",
+    "Released",
     "Scheduler",
     "Skip",
     "Sleep",
     "Span",
     "Start",
+    "Suspended",
+    "Throttled",
     "Tick",
     "ToppedUp",
     "simulate",

@@ -15,8 +15,8 @@ class NewTask:
     """A task that joins a run which is under way.
 
     Attributes:
-        task_id: Not in the graph yet.
-        deps: Tasks of the graph, or of the same event.
+        task_id: Not in the run yet.
+        deps: Tasks of the run, or of the same event.
         state: Pending; or how it ended before the run was resumed: completed, failed or skipped.
         model: For the model's slots and pauses.
         retry: None for the policy's.
@@ -101,7 +101,8 @@ class Throttled:
 class Suspended:
     """A started task asks a human from within its body; this was no attempt.
 
-    It does not run again in this execution: a new one, with the answer, starts it anew.
+    It is pending and does not run again in this execution: a new one, with the answer, starts it anew. Everything that
+    does not depend on it goes on.
     """
 
     task_id: str
@@ -112,13 +113,16 @@ class Suspended:
 class Grew:
     """Tasks joined the run.
 
+    The only event that may come before ``Begin``: tasks that joined in an earlier execution join again.
+
     Attributes:
         now: When.
         tasks: They become ready when their dependencies are completed; ahead of less urgent tasks than ``parent``, in
-            the order given.
-        parent: The started task that they come from.
-        parent_waits: The parent waits for all of them and is then started again; what it did so far was no attempt,
-            and its slot is free. Otherwise it goes on running.
+            the order given. Those that depend on a failed or skipped task are skipped.
+        parent: The task that they come from; it was started in this execution or an earlier one.
+        parent_waits: The parent, which runs, waits for all of them and is then started again; what it did so far was no
+            attempt, and its slot is free. If one of them fails or is skipped, so is the parent. In a run that is being
+            ended nothing joins, and the parent ends as a cancelled task does. Otherwise the parent goes on running.
     """
 
     now: float
@@ -129,7 +133,7 @@ class Grew:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Held tasks may start."""
+    """Held tasks may start, now or as soon as they are ready; tasks that are not held stay as they are."""
 
     now: float
     task_ids: tuple[str, ...]
@@ -223,7 +227,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Nothing runs and only a human can help; ``waiting`` are the ready tasks, most urgent first."""
+    """Nothing runs and only a human can help; ``waiting`` are the ready tasks, except held ones, most urgent first."""
 
     waiting: tuple[str, ...]
 

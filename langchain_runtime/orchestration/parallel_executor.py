@@ -12,16 +12,13 @@ so that a threaded, an asynchronous and a simulated run follow the same plan.
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from random import random as _uniform
-from types import MappingProxyType
-from typing import Final
 
-from langchain_runtime.contracts.errors import DeadlockError, InvalidInputError, TaskNotReadyError
+from langchain_runtime.contracts.errors import DeadlockError, InvalidInputError
 from langchain_runtime.contracts.run import DAG, RetrySpec, RunPolicy, RunState, TaskState
+from langchain_runtime.orchestration.course import Course
 from langchain_runtime.orchestration.executor_protocol import (
     Abort,
     Action,
@@ -34,17 +31,23 @@ from langchain_runtime.orchestration.executor_protocol import (
     Ended,
     Event,
     Finish,
+    Grew,
     ModelPaused,
+    NewTask,
+    Released,
     Skip,
     Sleep,
     Start,
+    Suspended,
+    Throttled,
+    Tick,
     ToppedUp,
 )
+from langchain_runtime.orchestration.retries import Retries
+from langchain_runtime.orchestration.running import Running
 from langchain_runtime.orchestration.scheduler import Scheduler
 from langchain_runtime.orchestration.slots import Slots
-
-DEFERRED_POLL_SECONDS: Final = 0.5
-"""How often tasks that wait for money are tried again while nothing runs whose end could free some."""
+from langchain_runtime.orchestration.waiting_rooms import Gate, ShortOfMoney
 
 
 class ParallelExecutor:
@@ -54,6 +57,9 @@ class ParallelExecutor:
     what runs and leaves the rest pending. Cancelled tasks count as failed, but their dependents stay pending: a
     resumed run may still reach them. A task that waits for another attempt gives its slot back; a body that outlives
     its attempt keeps it, and the next attempt may start beside it if there is a slot.
+
+    Tasks may join (``Grew``), be held until they are ``Released``, and be ``Suspended`` until a later execution. A run
+    in which nothing else is left to do stands still: ``Finish`` with ``running`` and the reason.
 
     Args:
         dag: A validated graph.
@@ -65,12 +71,15 @@ class ParallelExecutor:
         completed: Tasks that completed earlier; they are not started again.
         failed: Tasks that failed earlier and are not to be tried again.
         skipped: Tasks that were skipped earlier.
+        held: Tasks that do not start until they are released.
+        gated: Whether somebody releases held tasks while the planner waits for it; if not, the run stands still once
+            only they could start.
         random: Uniform in [0, 1), for the jitter of retries.
 
     Raises:
         InvalidInputError: As for ``Scheduler``.
         CyclicDependencyError: The graph has a cycle.
-        TaskNotFoundError: An earlier task is not in the graph.
+        TaskNotFoundError: An earlier or held task is not in the graph.
     """
 
     def __init__(
@@ -85,12 +94,13 @@ class ParallelExecutor:
         completed: Iterable[str] = (),
         failed: Iterable[str] = (),
         skipped: Iterable[str] = (),
+        held: Iterable[str] = (),
+        gated: bool = False,
         random: Callable[[], float] = _uniform,
     ) -> None:
         self._scheduler = Scheduler(dag, expected_seconds=expected_seconds, priorities=priorities, completed=completed)
-        self._policy = policy
-        self._retries = retries or {}
-        self._random = random
+        self._course = Course(policy)
+        self._retries = Retries(policy.retry, retries or {}, random)
         self._slots = Slots(
             policy.max_parallelism,
             limits={model: limits.parallelism for model, limits in policy.per_model.items()},
@@ -99,19 +109,13 @@ class ParallelExecutor:
         )
         self._now = -math.inf
         self._begun = self._over = False
-        self._deadline = math.inf
-        self._poll_at = math.inf
-        self._running: dict[str, None] = {}  # an ordered set: tasks are cancelled in the order of their starts
-        self._attempts: Counter[str] = Counter()
-        self._zombies: Counter[str] = Counter()
-        self._deferred: list[str] = []
-        self._backing_off: dict[str, float] = {}
-        self._alarms: list[tuple[float, str]] = []  # heap of the same
-        self._draining = False
-        self._asking = self._asked = False
-        self._verdict: Finish | None = None
+        self._running = Running(self._slots, self._scheduler.state)
+        self._short_of_money = ShortOfMoney()
+        self._gate = Gate(self._known(held))
+        self._gated = gated
+        self._suspended: set[str] = set()
         self._unannounced = self._seed(list(failed), list(skipped))
-        self._failed = TaskState.FAILED in self.states.values()
+        self._course.failed = TaskState.FAILED in self.states.values()
 
     @property
     def states(self) -> Mapping[str, TaskState]:
@@ -126,17 +130,27 @@ class ParallelExecutor:
     @property
     def attempts(self) -> Mapping[str, int]:
         """How often each task was started; 0 for the others."""
-        return MappingProxyType(self._attempts)
+        return self._retries.attempts
 
     @property
     def backing_off(self) -> Mapping[str, float]:
         """When each task that waits for another attempt may start again."""
-        return MappingProxyType(self._backing_off)
+        return self._retries.until
+
+    @property
+    def held_ready(self) -> list[str]:
+        """Held tasks that nothing but their release is missing for, most urgent first; also after ``Finish``."""
+        return self._scheduler.most_urgent_first(self._gate.waiting)
+
+    @property
+    def suspended(self) -> frozenset[str]:
+        """Tasks that ask a human, and do not run again in this execution."""
+        return frozenset(self._suspended)
 
     @property
     def zombies(self) -> int:
         """Bodies that outlived their attempts and still occupy slots."""
-        return self._zombies.total()
+        return self._running.zombies
 
     def next(self, event: Event) -> list[Action]:
         """Take one event in and return what to do now, in this order.
@@ -144,11 +158,16 @@ class ParallelExecutor:
         Empty after ``Finish``, whatever comes late.
 
         Raises:
-            InvalidInputError: ``Begin`` was not first, or came twice; or ``Ended`` with a state that is no end.
+            InvalidInputError: ``Begin`` was not first (only ``Grew`` may come before it), or came twice; ``Ended`` with
+                a state that is no end; ``Throttled`` for a task without a model; or as for ``Scheduler.add``.
+            InvalidDAGError: As for ``Scheduler.add``.
             TaskNotFoundError: The event names a task that is not in the graph.
             TaskNotReadyError: The event names a task that does not run (or whose body does not).
             DeadlockError: Nothing runs, nothing can start, and tasks are left: the graph was not a valid one.
         """
+        if isinstance(event, Grew) and not self._begun:
+            self._unannounced += self._grow(event)
+            return []
         if isinstance(event, Begin) is self._begun:
             raise InvalidInputError(f"Begin comes first and only once, got {event}")
         self._begun = True
@@ -156,7 +175,7 @@ class ParallelExecutor:
         actions = self._apply(event)
         if self._over:
             return []
-        if self._now >= self._deadline and self._scheduler.unfinished:
+        if self._now >= self._course.deadline and self._scheduler.unfinished:
             actions += self._halt(Finish(RunState.ABORTED, "deadline"), "deadline")
         self._wake()
         actions += self._dispatch()
@@ -171,19 +190,40 @@ class ParallelExecutor:
                 return self._begin()
             case Ended():
                 return self._ended(event)
+            case Grew():
+                return self._grow(event)
             case Abort():
                 return self._halt(Finish(RunState.ABORTED, event.reason), event.reason)
-            case BodyStopped():
-                self._body_stopped(event.task_id)
+            case Deferred() | Throttled() | Suspended() | BodyStopped():
+                self._left(event)
+            case _:
+                self._let(event)
+        return []
+
+    def _left(self, event: Deferred | Throttled | Suspended | BodyStopped) -> None:
+        """A task, or its body, left without an end."""
+        match event:
             case Deferred():
                 self._put_off(event)
+            case Throttled():
+                self._throttle(event)
+            case Suspended():
+                self._suspend(event.task_id)
+            case _:
+                self._running.body_stopped(event.task_id)
+
+    def _let(self, event: Released | ModelPaused | ToppedUp | Drain | Tick) -> None:
+        """What may start has changed."""
+        match event:
+            case Released():
+                self._release(event.task_ids)
             case ModelPaused():
                 self._slots.pause(event.model, event.until)
             case ToppedUp():
-                self._topped_up()
+                self._course.answered(self._now)
+                self._retry_deferred()
             case Drain():
-                self._draining = True
-        return []  # a Tick changes nothing by itself
+                self._course.draining = True
 
     def _seed(self, failed: list[str], skipped: list[str]) -> list[Action]:
         """Take up earlier ends; returns the skips that nobody knows of yet."""
@@ -196,185 +236,192 @@ class ParallelExecutor:
         return skips
 
     def _begin(self) -> list[Action]:
-        self._restart_deadline()
-        for task_id in self._scheduler.next_ready():
-            self._slots.enqueue(task_id)
+        self._course.restart_deadline(self._now)
+        self._line_up(self._scheduler.next_ready())
         return [*self._unannounced, *self._fail_fast()]
 
     def _ended(self, event: Ended) -> list[Action]:
         if not event.state.ended:
             raise InvalidInputError(f"task {event.task_id!r} cannot end as {event.state}")
-        self._leave(event.task_id, body_alive=event.body_alive)
+        self._running.leave(event.task_id, body_alive=event.body_alive)
         self._retry_deferred()
         cause = event.because or event.task_id
         match event.state:
             case TaskState.COMPLETED:
-                for task_id in self._scheduler.mark_complete(event.task_id):
-                    self._slots.enqueue(task_id)
+                self._line_up(self._scheduler.mark_complete(event.task_id))
                 return []
             case TaskState.SKIPPED:
-                return [Skip(task_id, cause) for task_id in self._scheduler.mark_skipped(event.task_id)]
+                return self._skips(self._scheduler.mark_skipped(event.task_id, because=cause))
             case _:
                 return self._attempt_failed(event, cause)
 
     def _attempt_failed(self, event: Ended, cause: str) -> list[Action]:
-        if self._verdict is None and event.retryable and self._back_off(event.task_id):
+        if not self._course.stopping and event.retryable and self._retries.back_off(event.task_id, self._now):
+            self._scheduler.requeue(event.task_id)
             return []
-        self._failed = True
-        if self._verdict is not None:
+        self._course.failed = True
+        if self._course.stopping:
             self._scheduler.mark_cancelled(event.task_id)
             return []
-        skips = [Skip(task_id, cause) for task_id in self._scheduler.mark_failed(event.task_id)]
-        return [*self._fail_fast(), *skips]
+        skipped = self._scheduler.mark_failed(event.task_id, because=cause)
+        return [*self._fail_fast(), *self._skips(skipped)]
 
-    def _back_off(self, task_id: str) -> bool:
-        """Let the task wait for its next attempt; False if it has none left."""
-        retry = self._retries.get(task_id, self._policy.retry)
-        if self._attempts[task_id] >= retry.max_attempts:
-            return False
-        self._scheduler.requeue(task_id)
-        at = self._now + _pause_seconds(retry, failures=self._attempts[task_id], random=self._random)
-        self._backing_off[task_id] = at
-        heapq.heappush(self._alarms, (at, task_id))
-        return True
+    def _grow(self, event: Grew) -> list[Action]:
+        if self._over:
+            return []
+        if event.parent_waits:
+            self._running.require(event.parent)
+            if self._course.stopping:  # it would wait for ever, so it ends as a cancelled task does
+                return self._ended(Ended(event.parent, event.now, TaskState.FAILED))
+        skipped = self._scheduler.add(event.tasks, parent=event.parent, parent_waits=event.parent_waits)
+        concerned = [task.task_id for task in event.tasks]
+        for task in event.tasks:
+            self._take_in(task)
+        if event.parent_waits:
+            self._leave_unattempted(event.parent)
+            self._retry_deferred()
+            concerned.append(event.parent)
+        if self._begun:
+            self._line_up(task_id for task_id in concerned if self._scheduler.state(task_id) is TaskState.READY)
+        return [*self._fail_fast(), *self._skips(skipped)]
 
-    def _body_stopped(self, task_id: str) -> None:
-        self._require(task_id, self._zombies[task_id] > 0, "has no body that outlived its attempt")
-        self._zombies[task_id] -= 1
-        self._slots.give_back(task_id, oldest=True)
+    def _take_in(self, task: NewTask) -> None:
+        self._course.failed |= task.state is TaskState.FAILED
+        if task.model is not None:
+            self._slots.move(task.task_id, task.model)
+        if task.retry is not None:
+            self._retries.allow(task.task_id, task.retry)
 
     def _put_off(self, event: Deferred) -> None:
-        self._leave(event.task_id, body_alive=False)
-        self._attempts[event.task_id] -= 1
+        self._leave_unattempted(event.task_id)
         self._scheduler.requeue(event.task_id)
         if event.model is None:
-            self._deferred.append(event.task_id)
+            self._short_of_money.add(event.task_id)
         else:
             self._slots.move(event.task_id, event.model)
             self._slots.enqueue(event.task_id)
-        self._asking = self._asking or event.ask
+        self._course.asking |= event.ask
 
-    def _topped_up(self) -> None:
-        if self._asked:
-            self._restart_deadline()
-        self._asking = self._asked = False
+    def _throttle(self, event: Throttled) -> None:
+        self._running.require(event.task_id)
+        model = self._slots.model(event.task_id)
+        if model is None:
+            raise InvalidInputError(
+                f"task {event.task_id!r} was throttled and has no model that could be paused",
+                hint="give the planner its model, or report Deferred",
+            )
+        self._leave_unattempted(event.task_id)
+        self._scheduler.requeue(event.task_id)
+        self._slots.pause(model, event.until)
+        self._slots.enqueue(event.task_id)
+
+    def _suspend(self, task_id: str) -> None:
+        self._leave_unattempted(task_id)
+        self._scheduler.set_aside(task_id)
+        self._suspended.add(task_id)
         self._retry_deferred()
+
+    def _release(self, task_ids: Iterable[str]) -> None:
+        for task_id in self._known(task_ids):
+            if self._gate.release(task_id):
+                self._slots.enqueue(task_id)
 
     # --- what follows from an event ----------------------------------------------------------------------------------
 
-    @property
-    def _may_start(self) -> bool:
-        return self._verdict is None and not self._draining and not self._asking
+    def _line_up(self, ready: Iterable[str]) -> None:
+        """Let tasks that became ready wait for slots, unless they are held."""
+        for task_id in ready:
+            if self._gate.lets_pass(task_id):
+                self._slots.enqueue(task_id)
 
-    def _restart_deadline(self) -> None:
-        if self._policy.timeout_ms is not None:
-            self._deadline = self._now + self._policy.timeout_ms / 1000
+    def _leave_unattempted(self, task_id: str) -> None:
+        """Take the task from the running ones; its start was no attempt."""
+        self._running.leave(task_id)
+        self._retries.discount(task_id)
 
-    def _leave(self, task_id: str, *, body_alive: bool) -> None:
-        """Take the task from the running ones; its slot stays taken while the body lives."""
-        self._require(task_id, task_id in self._running, "does not run")
-        del self._running[task_id]
-        if body_alive:
-            self._zombies[task_id] += 1
-        else:
-            self._slots.give_back(task_id)
+    def _known(self, task_ids: Iterable[str]) -> tuple[str, ...]:
+        known = tuple(task_ids)
+        for task_id in known:
+            self._scheduler.state(task_id)  # raises for one that is not
+        return known
 
-    def _require(self, task_id: str, holds: bool, otherwise: str) -> None:
-        state = self._scheduler.state(task_id)
-        if not holds:
-            raise TaskNotReadyError(f"task {task_id!r} is {state} and {otherwise}", task_id=task_id, state=state)
+    def _skips(self, task_ids: Iterable[str]) -> list[Action]:
+        return [Skip(task_id, self._scheduler.cause(task_id)) for task_id in task_ids]
 
     def _fail_fast(self) -> list[Action]:
-        if self._failed and self._policy.on_task_failure == "fail_fast":
-            return self._halt(Finish(RunState.FAILED), "fail_fast")
-        return []
+        return self._halt(Finish(RunState.FAILED), "fail_fast") if self._course.fails_fast else []
 
     def _halt(self, verdict: Finish, cancel_reason: str) -> list[Action]:
-        """Start nothing more and cancel what runs, once; the first verdict stands."""
-        if self._verdict is not None:
+        """Start nothing more and cancel what runs, once."""
+        if not self._course.stop(verdict):
             return []
-        self._verdict = verdict
         return [Cancel(task_id, cancel_reason) for task_id in self._running]
 
     def _retry_deferred(self) -> None:
-        for task_id in self._deferred:
+        for task_id in self._short_of_money.leave():
             self._slots.enqueue(task_id)
-        self._deferred.clear()
-        self._poll_at = math.inf
 
     def _wake(self) -> None:
         """Let everything back into the line whose time has come."""
         self._slots.reopen(self._now)
-        while self._alarms and self._alarms[0][0] <= self._now:
-            _, task_id = heapq.heappop(self._alarms)
-            del self._backing_off[task_id]
+        for task_id in self._retries.leave(self._now):
             self._slots.enqueue(task_id)
-        if self._poll_at <= self._now:
+        if self._short_of_money.poll_at <= self._now:
             self._retry_deferred()
 
     def _dispatch(self) -> list[Action]:
         starts: list[Action] = []
-        while self._may_start and (task_id := self._slots.take()) is not None:
+        while self._course.may_start and (task_id := self._slots.take()) is not None:
             self._scheduler.mark_started(task_id)
-            self._running[task_id] = None
-            self._attempts[task_id] += 1
-            starts.append(Start(task_id, self._attempts[task_id]))
+            self._running.add(task_id)
+            starts.append(Start(task_id, self._retries.count(task_id)))
         return starts
 
     def _close(self) -> list[Action]:
         """What ends an answer: the end of the run, a question, or how long to sleep."""
         if self._running:
-            self._poll_at = math.inf
+            self._short_of_money.stop_polling()
             return self._sleep()
-        if not self._scheduler.unfinished or self._verdict is not None or self._draining:
-            self._over = True
-            self._scheduler.stand_down()
-            return [self._outcome()]
-        if self._asking:
+        if not self._scheduler.unfinished or self._course.stopping or self._course.draining:
+            return self._finish("drain")
+        if self._course.asking:
             return self._ask()
-        if self._deferred:
-            self._poll_at = min(self._poll_at, self._now + DEFERRED_POLL_SECONDS)
-        elif not (self._alarms or self.zombies or math.isfinite(self._slots.reopens_at())):
+        if self._short_of_money:
+            self._short_of_money.start_polling(self._now)
+        elif not (self._retries.until or self._slots.wanted):
+            return self._stand_still()
+        return self._sleep()
+
+    def _stand_still(self) -> list[Action]:
+        """Nothing runs and nothing that is left can start."""
+        if self._suspended:
+            return self._finish("suspended")
+        if not self._gate.waiting:
             waiting = self._scheduler.waiting()
             raise DeadlockError(
                 f"nothing runs and nothing can start, but {len(waiting)} tasks are left, {waiting[0]!r} among them",
                 waiting=waiting,
                 hint="validate the DAG before the run",
             )
-        return self._sleep()
+        return self._sleep() if self._gated else self._finish("paused")
 
     def _ask(self) -> list[Action]:
-        if self._asked:
+        if not self._course.ask():
             return []
-        self._asked = True
-        self._deadline = math.inf  # the run does not pay for a human's time
-        return [Ask(tuple(self._scheduler.next_ready()))]
+        return [Ask(tuple(task_id for task_id in self._scheduler.next_ready() if task_id not in self._gate.waiting))]
 
     def _sleep(self) -> list[Action]:
         """Until the first time at which a Tick would change something."""
-        if self._verdict is not None:
+        if self._course.stopping:
             return []
-        times = [self._deadline]
-        if self._may_start:
-            times += [self._poll_at, self._slots.reopens_at(), *(at for at, _ in self._alarms[:1])]
+        times = [self._course.deadline]
+        if self._course.may_start:
+            times += [self._short_of_money.poll_at, self._slots.reopens_at(), self._retries.next_at]
         until = min(times)
         return [Sleep(until)] if math.isfinite(until) else []
 
-    def _outcome(self) -> Finish:
-        if not self._scheduler.unfinished and not self._failed:
-            return Finish(RunState.COMPLETED)
-        if self._verdict is not None:
-            return self._verdict
-        return Finish(RunState.RUNNING, "drain") if self._scheduler.unfinished else Finish(RunState.FAILED)
-
-
-def _pause_seconds(retry: RetrySpec, *, failures: int, random: Callable[[], float]) -> float:
-    """How long to wait after ``failures`` failed attempts.
-
-    Exponential up to the ceiling, half of it fixed and half of it random, so that tasks that failed together do not
-    come back together ("equal jitter": M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015).
-    """
-    pause = float(retry.initial_interval_ms)
-    for _ in range(failures - 1):
-        pause = min(pause * retry.backoff_factor, retry.max_interval_ms)
-    return min(pause, retry.max_interval_ms) * (1 + random()) / 2 / 1000
+    def _finish(self, standstill: str) -> list[Action]:
+        """End the run; ``standstill`` is the reason if work is left without a verdict."""
+        self._over = True
+        self._scheduler.stand_down()
+        return [self._course.outcome(unfinished=self._scheduler.unfinished > 0, standstill=standstill)]

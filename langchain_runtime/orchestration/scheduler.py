@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
-from langchain_runtime.contracts.errors import InvalidInputError, TaskNotFoundError, TaskNotReadyError
+from langchain_runtime.contracts.errors import TaskNotFoundError, TaskNotReadyError
 from langchain_runtime.contracts.run import DAG, TaskState
 from langchain_runtime.orchestration.dependency_resolver import topological_order
-from langchain_runtime.orchestration.task_ids import did_you_mean, natural_key
-
-_MICROSECONDS: Final = 1_000_000
-"""Durations are added up as whole microseconds, so that paths of equal length compare equal."""
+from langchain_runtime.orchestration.executor_protocol import NewTask
+from langchain_runtime.orchestration.growth import in_order_of_joining
+from langchain_runtime.orchestration.task_ids import did_you_mean
+from langchain_runtime.orchestration.urgency import CriticalPath, Urgency
 
 _NOT_STARTED: Final = frozenset({TaskState.PENDING, TaskState.READY})
-
-
-class CriticalPath(NamedTuple):
-    """The chain of dependencies that takes longest; no schedule is shorter than its ``seconds``."""
-
-    task_ids: tuple[str, ...]
-    seconds: float
 
 
 class Scheduler:
     """Follows the tasks of one run from pending to their end.
 
     Ready tasks are ordered by the longest expected path from their start to the end of the run, then by priority
-    (larger first), then by id as a person counts (``t2`` before ``t10``). Construction is O(n log n), each change
-    O(1) for the task and each of its dependents.
+    (larger first), then by id as a person counts (``t2`` before ``t10``). Tasks that join later stand at their
+    parent's place, in the order given. Construction is O(n log n), each change O(1) for the task and each of its
+    dependents.
 
     Args:
         dag: A validated graph; it is not changed.
@@ -54,11 +47,11 @@ class Scheduler:
         priorities: Mapping[str, int] | None = None,
         completed: Iterable[str] = (),
     ) -> None:
-        self._position = {task_id: index for index, task_id in enumerate(topological_order(dag))}
-        self._next = {task_id: tuple(node.next) for task_id, node in dag.nodes.items()}
-        self._roots = [task_id for task_id, node in dag.nodes.items() if not node.deps]
-        self._remaining = self._longest_remaining(expected_seconds or {})
-        self._rank = self._ranking(priorities or {})
+        order = topological_order(dag)
+        self._urgency = Urgency(dag, order=order, expected_seconds=expected_seconds or {}, priorities=priorities or {})
+        self._position = {task_id: index for index, task_id in enumerate(order)}
+        self._next = {task_id: list(node.next) for task_id, node in dag.nodes.items()}
+        self._causes: dict[str, str] = {}
         self._states = dict.fromkeys(dag.nodes, TaskState.PENDING)
         for task_id in completed:
             self.state(task_id)
@@ -67,7 +60,7 @@ class Scheduler:
             task_id: sum(self._states[dependency] is not TaskState.COMPLETED for dependency in node.deps)
             for task_id, node in dag.nodes.items()
         }
-        self._ready: set[str] = set()
+        self._ready: dict[str, None] = {}  # an ordered set, for tasks of equal urgency
         self._unfinished = sum(not state.ended for state in self._states.values())
         for task_id, blockers in self._blockers.items():
             if not blockers and not self._states[task_id].ended:
@@ -96,28 +89,65 @@ class Scheduler:
             )
         return state
 
+    def cause(self, task_id: str) -> str:
+        """Root cause why tasks that depend on this one, which failed or was skipped, can never run."""
+        return self._causes[task_id]
+
     def next_ready(self) -> list[str]:
         """All ready tasks, most urgent first; they stay ready until started."""
-        return sorted(self._ready, key=self._rank.__getitem__)
+        return self._urgency.sort(self._ready)
 
     def waiting(self) -> list[str]:
         """All tasks that have neither started nor ended, most urgent first."""
-        return sorted(
-            (task_id for task_id, state in self._states.items() if state in _NOT_STARTED), key=self._rank.__getitem__
-        )
+        return self._urgency.sort(task_id for task_id, state in self._states.items() if state in _NOT_STARTED)
 
-    def urgency(self, task_id: str) -> tuple[float]:
+    def most_urgent_first(self, task_ids: Iterable[str]) -> list[str]:
+        """The tasks in the order of this class."""
+        return self._urgency.sort(task_ids)
+
+    def urgency(self, task_id: str) -> tuple[float, ...]:
         """The task's place in the order of this class, for a ``QueueManager``."""
-        return (-self._rank[task_id],)
+        return self._urgency.of(task_id)
 
     def critical_path(self) -> CriticalPath:
-        """The longest chain of the whole graph by expected duration, completed tasks included."""
-        path: list[str] = []
-        choices: Sequence[str] = self._roots
-        while choices:
-            path.append(min(choices, key=self._rank.__getitem__))
-            choices = self._next[path[-1]]
-        return CriticalPath(tuple(path), self._remaining[path[0]] / _MICROSECONDS if path else 0.0)
+        """The longest chain of the whole graph by expected duration: completed tasks included, later ones not."""
+        return self._urgency.critical_path
+
+    def add(self, tasks: Sequence[NewTask], *, parent: str, parent_waits: bool = False) -> list[str]:
+        """Let tasks join the run at their parent's place: ahead of what is less urgent, in the order given.
+
+        Those without open dependencies are ready. Nothing has changed when this raises.
+
+        Args:
+            tasks: They may depend on one another, and on any task of the run, whatever its state.
+            parent: The task that they come from.
+            parent_waits: The parent, which runs, is pending until all of them are completed, and then ready again.
+
+        Returns:
+            The tasks that can never run and are skipped now, in topological order: new ones that depend on a task
+            that failed or was skipped; and with ``parent_waits`` the parent and what is downstream of it, if such a
+            task is among the new ones.
+
+        Raises:
+            TaskNotFoundError: There is no such parent.
+            TaskNotReadyError: The parent is to wait and does not run.
+            InvalidInputError: A new task's id is malformed, or its state is neither pending nor an end.
+            InvalidDAGError: A new task's id is used already.
+            DependencyNotFoundError: A dependency is neither in the run nor among the new tasks.
+            CyclicDependencyError: Tasks would wait for one another.
+        """
+        self._expect(parent, {TaskState.RUNNING} if parent_waits else set(TaskState))
+        joining = in_order_of_joining(
+            tasks, parent=parent, parent_waits=parent_waits, states=self._states, following=self._next
+        )
+        for task in tasks:
+            self._urgency.add(task.task_id, parent=parent)
+        skipped = [task.task_id for task in joining if self._join(task)]
+        if parent_waits:
+            self._states[parent] = TaskState.PENDING
+            if self._wait_for(parent, [task.task_id for task in joining]):
+                skipped += [parent, *self._skip_downstream(parent)]
+        return skipped
 
     def mark_started(self, task_id: str) -> None:
         """Take a ready task.
@@ -127,7 +157,7 @@ class Scheduler:
             TaskNotReadyError: It is not ready.
         """
         self._expect(task_id, {TaskState.READY})
-        self._ready.remove(task_id)
+        del self._ready[task_id]
         self._states[task_id] = TaskState.RUNNING
 
     def requeue(self, task_id: str) -> None:
@@ -139,6 +169,16 @@ class Scheduler:
         """
         self._expect(task_id, {TaskState.RUNNING})
         self._make_ready(task_id)
+
+    def set_aside(self, task_id: str) -> None:
+        """Make a started task pending for the rest of this execution: it waits for an answer that comes after it.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            TaskNotReadyError: It was not started.
+        """
+        self._expect(task_id, {TaskState.RUNNING})
+        self._states[task_id] = TaskState.PENDING
 
     def mark_complete(self, task_id: str) -> list[str]:
         """Record a success, also of a task that was never started (its result came from elsewhere).
@@ -157,10 +197,14 @@ class Scheduler:
             if not self._blockers[dependent] and self._states[dependent] is TaskState.PENDING:
                 self._make_ready(dependent)
                 released.append(dependent)
-        return sorted(released, key=self._rank.__getitem__)
+        return self._urgency.sort(released)
 
-    def mark_failed(self, task_id: str) -> list[str]:
+    def mark_failed(self, task_id: str, *, because: str | None = None) -> list[str]:
         """Record a failure.
+
+        Args:
+            task_id: The task.
+            because: Root cause for tasks that depend on it; None for the task itself.
 
         Returns:
             The tasks that can never run and are skipped now, in topological order.
@@ -170,11 +214,13 @@ class Scheduler:
             TaskNotReadyError: It has ended before.
         """
         self._end(task_id, TaskState.FAILED)
+        self._causes[task_id] = because or task_id
         return self._skip_downstream(task_id)
 
-    def mark_skipped(self, task_id: str) -> list[str]:
+    def mark_skipped(self, task_id: str, *, because: str | None = None) -> list[str]:
         """Record that the task's condition was false; otherwise as ``mark_failed``."""
         self._end(task_id, TaskState.SKIPPED)
+        self._causes[task_id] = because or task_id
         return self._skip_downstream(task_id)
 
     def mark_cancelled(self, task_id: str) -> None:
@@ -191,29 +237,6 @@ class Scheduler:
         self._states.update(dict.fromkeys(self._ready, TaskState.PENDING))
         self._ready.clear()
 
-    def _longest_remaining(self, expected_seconds: Mapping[str, float]) -> dict[str, int]:
-        """Microseconds from the start of each task to the end of the run, if nothing has to wait for a slot."""
-        known = {task_id: seconds for task_id, seconds in expected_seconds.items() if task_id in self._position}
-        for task_id, seconds in known.items():
-            if not (math.isfinite(seconds) and seconds >= 0):
-                raise InvalidInputError(
-                    f"task {task_id!r} is expected to take {seconds} s", hint="give a finite number, 0 or more"
-                )
-        usual = median(known.values()) if known else 1.0
-        remaining: dict[str, int] = {}
-        for task_id in reversed(self._position):
-            own = round(known.get(task_id, usual) * _MICROSECONDS)
-            remaining[task_id] = own + max((remaining[after] for after in self._next[task_id]), default=0)
-        return remaining
-
-    def _ranking(self, priorities: Mapping[str, int]) -> dict[str, int]:
-        """Place of each task in the order of urgency, 0 first."""
-        by_urgency = sorted(
-            self._next,
-            key=lambda task_id: (-self._remaining[task_id], -priorities.get(task_id, 0), natural_key(task_id)),
-        )
-        return {task_id: rank for rank, task_id in enumerate(by_urgency)}
-
     def _expect(self, task_id: str, allowed: Iterable[TaskState]) -> None:
         state = self.state(task_id)
         if state not in allowed:
@@ -223,12 +246,47 @@ class Scheduler:
 
     def _make_ready(self, task_id: str) -> None:
         self._states[task_id] = TaskState.READY
-        self._ready.add(task_id)
+        self._ready[task_id] = None
 
     def _end(self, task_id: str, state: TaskState) -> None:
         self._expect(task_id, {TaskState.PENDING, TaskState.READY, TaskState.RUNNING})
-        self._ready.discard(task_id)
+        self._ready.pop(task_id, None)
         self._states[task_id] = state
+        self._unfinished -= 1
+
+    def _join(self, task: NewTask) -> bool:
+        """Take up a task whose dependencies are known; True if it is skipped now."""
+        task_id, deps = task.task_id, list(dict.fromkeys(task.deps))
+        self._position[task_id] = len(self._position)
+        self._next[task_id] = []
+        self._states[task_id] = task.state
+        if task.state is TaskState.PENDING:
+            self._unfinished += 1
+            return self._wait_for(task_id, deps)
+        if task.state is TaskState.SKIPPED:
+            self._causes[task_id] = self._cause_among(deps) or task_id
+        elif task.state is TaskState.FAILED:
+            self._causes[task_id] = task_id
+        return False
+
+    def _wait_for(self, task_id: str, deps: Sequence[str]) -> bool:
+        """Let a pending task wait for these: ready if all are completed, skipped (True) if one never will be."""
+        for dependency in deps:
+            self._next[dependency].append(task_id)
+        self._blockers[task_id] = sum(self._states[dependency] is not TaskState.COMPLETED for dependency in deps)
+        if cause := self._cause_among(deps):
+            self._skip(task_id, cause)
+            return True
+        if not self._blockers[task_id]:
+            self._make_ready(task_id)
+        return False
+
+    def _cause_among(self, task_ids: Iterable[str]) -> str | None:
+        return next((self._causes[task_id] for task_id in task_ids if task_id in self._causes), None)
+
+    def _skip(self, task_id: str, cause: str) -> None:
+        self._states[task_id] = TaskState.SKIPPED
+        self._causes[task_id] = cause
         self._unfinished -= 1
 
     def _skip_downstream(self, task_id: str) -> list[str]:
@@ -237,8 +295,26 @@ class Scheduler:
         while unvisited:
             for dependent in self._next[unvisited.pop()]:
                 if self._states[dependent] is TaskState.PENDING:
-                    self._states[dependent] = TaskState.SKIPPED
+                    self._skip(dependent, self._causes[task_id])
                     skipped.append(dependent)
                     unvisited.append(dependent)
-        self._unfinished -= len(skipped)
-        return sorted(skipped, key=self._position.__getitem__)
+        return self._in_topological_order(skipped)
+
+    def _in_topological_order(self, task_ids: Collection[str]) -> list[str]:
+        """By position where dependencies leave a choice; a task that waits for later ones comes after them."""
+        blockers = dict.fromkeys(task_ids, 0)
+        for task_id in task_ids:
+            for dependent in self._next[task_id]:
+                if dependent in blockers:
+                    blockers[dependent] += 1
+        free = [(self._position[task_id], task_id) for task_id in task_ids if not blockers[task_id]]
+        heapq.heapify(free)
+        order: list[str] = []
+        while free:
+            order.append(heapq.heappop(free)[1])
+            for dependent in self._next[order[-1]]:
+                if dependent in blockers:
+                    blockers[dependent] -= 1
+                    if not blockers[dependent]:
+                        heapq.heappush(free, (self._position[dependent], dependent))
+        return order

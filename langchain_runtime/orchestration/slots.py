@@ -47,6 +47,15 @@ class Slots:
         self._paused: set[str] = set()
         self._taken: dict[str, list[str | None]] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a task waits for a slot."""
+        return bool(self._line) or any(lane.parked for lane in self._lanes.values())
+
+    def model(self, task_id: str) -> str | None:
+        """The model in whose line the task stands when it waits."""
+        return self._models.get(task_id)
+
     def enqueue(self, task_id: str) -> None:
         """Let the task wait for a slot."""
         self._line.enqueue(task_id, self._urgency(task_id))

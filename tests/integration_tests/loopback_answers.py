@@ -113,11 +113,13 @@ class Reply:
         id: Of the response; its parts are named after it.
         choices: At least one.
         usage: Of the whole request.
+        piece: Characters in one event of a stream.
     """
 
     id: str
     choices: tuple[Choice, ...]
     usage: Usage
+    piece: int
 
 
 @dataclass
@@ -128,11 +130,13 @@ class Writer:
         bytes_per_token: UTF-8 bytes of a token; no tokeniser is denser than one byte.
         padding: Bytes of prose that every answer ends in.
         disobedient: How many times as long as its cap a reply becomes; 0 for one that obeys it.
+        piece: Characters in one event of a stream.
     """
 
     bytes_per_token: int = 4
     padding: int = 0
     disobedient: int = 0
+    piece: int = 24
     _kept: dict[str, int] = field(default_factory=dict)
     _cached: set[str] = field(default_factory=set)
     _replies: int = 0
@@ -151,7 +155,7 @@ class Writer:
             reasoning=reasoning,
             **self._caching(asked),
         )
-        return Reply(reply_id, choices, usage)
+        return Reply(reply_id, choices, usage, self.piece)
 
     def _tokens(self, text: str) -> int:
         return -(-len(text.encode()) // self.bytes_per_token)

@@ -3,6 +3,9 @@
 ``with serving(tmp_path / "provider.jsonl") as provider:`` and point a client at ``provider.base_url`` (Anthropic's at
 ``provider.url``). The log has a JSON line for each request, written before the reply leaves: a provider bills what it
 generated, whether or not anybody reads it, so the log tells the truth also about clients that were killed.
+
+All providers of a process stand on one server, each with a path of its own: to start and to end a server takes longer
+than most tests.
 """
 
 import asyncio
@@ -15,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,22 +26,27 @@ from typing import Any
 import loopback_requests
 import uvicorn
 from loopback_answers import PRICES, Reply, Usage, Writer
-from loopback_replies import error, error_event, events, reports_usage, usage_of, whole
+from loopback_replies import error, error_event, events, reports_usage, usage_of, whole, written_in
 from loopback_requests import Asked, RefusedError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 Fault = int | str
-"""What goes wrong with a request: a status, or one of these names; all but ``reset`` are billed.
+"""What goes wrong with a request: a status, or one of these names; all but ``reset`` are billed. Statuses are not, but
+for those in ``GAVE_UP``.
 
 ``reset``: the connection breaks before anything is generated. ``lost``: it breaks when the reply is ready. ``cut``: it
 breaks in the middle of the reply. ``cut late``: it breaks after the usage. ``hang``: nothing comes until the client
 goes. ``stall``: half the reply comes, then nothing. ``error event``: a stream turns into an error in its middle.
 ``no usage``: the reply does not say what it used. The names in ``FALSE_USAGE``: it says something impossible.
 """
+
+GAVE_UP = (408, 504, 524)
+"""Statuses of gateways that did not wait for the reply (RFC 9110; Cloudflare's 524): whoever is behind them wrote it."""
 
 FALSE_USAGE: dict[str, Callable[[str, Any], Any]] = {
     "usage without input": lambda name, value: 0 if name in {"prompt_tokens", "input_tokens"} else value,
@@ -48,10 +57,9 @@ FALSE_USAGE: dict[str, Callable[[str, Any], Any]] = {
     "usage in words": lambda name, value: "many" if name.endswith("_tokens") else value,
 }
 
-_START_SECONDS = 10
+_LONGEST_END = 10
 _LONGEST_HANG = 20
 _POLL = 0.002
-_servers = count(1)
 
 
 @dataclass
@@ -78,6 +86,8 @@ class LoopbackProvider:
     pace: float = 0.0
     writer: Writer = field(default_factory=Writer)
     _closing: bool = False
+    _open: int = 0
+    _ended: threading.Condition = field(default_factory=threading.Condition)
 
     @property
     def url(self) -> str:
@@ -110,8 +120,22 @@ class LoopbackProvider:
             time.sleep(0.005)
 
     def close(self) -> None:
-        """Let go of clients that are kept waiting."""
+        """Let go of clients that are kept waiting, and wait until every request has ended."""
         self._closing = True
+        with self._ended:
+            assert self._ended.wait_for(lambda: not self._open, _LONGEST_END), f"{self._open} requests do not end"
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """A request, from its arrival to the last byte of its reply."""
+        with self._ended:
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._ended:
+                self._open -= 1
+                self._ended.notify_all()
 
     async def handle(self, request: Request) -> Response:
         """``POST`` of any of the three APIs."""
@@ -124,13 +148,16 @@ class LoopbackProvider:
                 raise RefusedError(f"the model {asked.model!r} does not exist")
         except RefusedError as refusal:
             return JSONResponse(error(api, 400, str(refusal)), 400)
+        if fault in GAVE_UP:
+            self._log(asked, fault, self.writer.answer(asked).usage)
+            return self._refusal(api, fault)
         if isinstance(fault, int) or fault == "reset":
             self._log(asked, fault, Usage(0, 0))
             return await self._reset(request) if fault == "reset" else self._refusal(api, fault)
         await asyncio.sleep(self.latency)
         reply = self.writer.answer(asked)
         if asked.stream and self.writer.disobedient:
-            return StreamingResponse(self._endless(asked, reply), media_type="text/event-stream")
+            return _Streaming(self._endless(asked, reply), media_type="text/event-stream")
         self._log(asked, fault, reply.usage)
         return await self._send(request, asked, reply, fault)
 
@@ -147,10 +174,10 @@ class LoopbackProvider:
         usage = _reported(usage_of(asked.api, reply.usage), fault)
         if asked.stream:
             lines = self._stream(request, asked, events(asked, reply, usage), fault)
-            return StreamingResponse(lines, media_type="text/event-stream")
+            return _Streaming(lines, media_type="text/event-stream")
         content = json.dumps(whole(asked, reply, usage))
         if fault in {"cut", "cut late", "stall", "error event"}:
-            return StreamingResponse(self._part(request, content, fault), media_type="application/json")
+            return _Streaming(self._part(request, content, fault), media_type="application/json")
         return Response(content, media_type="application/json")
 
     async def _stream(
@@ -180,16 +207,17 @@ class LoopbackProvider:
 
     async def _endless(self, asked: Asked, reply: Reply) -> AsyncIterator[str]:
         """A stream that its cap does not end; it is billed for what it has sent when the client goes."""
-        lines = events(asked, reply, usage_of(asked.api, reply.usage))
-        sent = 0
+        written = 0
         try:
-            for line in lines:
+            for line in events(asked, reply, usage_of(asked.api, reply.usage)):
+                if self._closing:
+                    break
+                written += len(written_in(line).encode())
                 yield line
-                sent += 1
                 await asyncio.sleep(self.pace)
         finally:
-            written = -(-reply.usage.output * sent // len(lines))
-            self._log(asked, "disobeyed", Usage(reply.usage.input, written))
+            tokens = -(-written // self.writer.bytes_per_token) + reply.usage.reasoning
+            self._log(asked, "disobeyed", Usage(reply.usage.input, tokens))
 
     async def _wait_until_gone(self, request: Request) -> None:
         deadline = time.monotonic() + _LONGEST_HANG
@@ -230,6 +258,14 @@ def _reported(usage: dict[str, Any], fault: Fault | None) -> dict[str, Any] | No
     return usage if alter is None else {name: alter(name, value) for name, value in usage.items()}
 
 
+class _Streaming(StreamingResponse):
+    """Ends its body when it ends, and not when the garbage collector finds it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with contextlib.aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
+
+
 class _Protocol(H11Protocol):
     """Hands its connection to the application, which breaks it."""
 
@@ -238,29 +274,56 @@ class _Protocol(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
+class _Server:
+    """Listens on a free port of 127.0.0.1, in a thread, as long as the process lives."""
+
+    def __init__(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self._address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._numbers = count(1)
+        self._providers: dict[str, LoopbackProvider] = {}
+        azure = "/openai/deployments/{name}/chat/completions"
+        paths = ("/v1/chat/completions", azure, "/v1/responses", "/v1/messages")
+        self._routes = Starlette(routes=[Route("/{root}" + path, self._handle, methods=["POST"]) for path in paths])
+        options = {"interface": "asgi3", "log_level": "critical", "lifespan": "off", "ws": "none", "http": _Protocol}
+        config = uvicorn.Config(self._serve, **options)
+        server = uvicorn.Server(config)
+        threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
+
+    @contextlib.contextmanager
+    def hosting(self, log_path: Path, **fields: Any) -> Iterator[LoopbackProvider]:
+        """A provider under a path that nobody had before: clients share connections by address."""
+        root = str(next(self._numbers))
+        provider = self._providers[root] = LoopbackProvider(f"{self._address}/{root}/v1", log_path, **fields)
+        try:
+            yield provider
+        finally:
+            del self._providers[root]
+            provider.close()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        provider = self._providers.get(scope["path"].split("/")[1])
+        if provider is None:
+            await Response(status_code=410)(scope, receive, send)
+            return
+        with provider.under_way():
+            await self._routes({**scope, "provider": provider}, receive, send)
+
+    async def _handle(self, request: Request) -> Response:
+        provider: LoopbackProvider = request.scope["provider"]
+        return await provider.handle(request)
+
+
+@cache
+def _server() -> _Server:
+    return _Server()
+
+
 @contextlib.contextmanager
 def serving(
     log_path: Path, *, latency: float = 0.0, faults: list[Any] | None = None, writer: Writer | None = None
 ) -> Iterator[LoopbackProvider]:
-    """Serve on a free port of 127.0.0.1 from a thread of this process; all requests are in the log when it ends."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    # A path of its own: ports come back, and the clients share connections, and with them event loops, by address.
-    root = f"/{next(_servers)}"
-    provider = LoopbackProvider(
-        f"http://127.0.0.1:{port}{root}/v1", log_path, latency, faults or [], writer=writer or Writer()
-    )
-    azure = "/openai/deployments/{name}/chat/completions"
-    paths = ("/v1/chat/completions", azure, "/v1/responses", "/v1/messages")
-    app = Starlette(routes=[Route(root + path, provider.handle, methods=["POST"]) for path in paths])
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", http=_Protocol)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
+    """A provider for the block; all requests are in the log when it ends."""
+    fields = {"latency": latency, "faults": faults or [], "writer": writer or Writer()}
+    with _server().hosting(log_path, **fields) as provider:
         yield provider
-    finally:
-        provider.close()
-        server.should_exit = True
-        thread.join(_START_SECONDS)
-        listener.close()

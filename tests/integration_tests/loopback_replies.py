@@ -7,10 +7,6 @@ from typing import Any
 from loopback_answers import Call, Choice, Reply, Usage
 from loopback_requests import Asked
 
-_PIECE = 24
-"""Characters in one event of a stream."""
-
-
 def usage_of(api: str, usage: Usage) -> dict[str, Any]:
     """How the API reports ``usage``."""
     if api == "messages":
@@ -52,6 +48,18 @@ def reports_usage(event: str) -> bool:
     return '"completion_tokens"' in event or '"output_tokens"' in event
 
 
+def written_in(event: str) -> str:
+    """What the model has written in this event of a stream; others repeat it."""
+    data = event.partition("data: ")[2]
+    told = {} if data.startswith("[") else json.loads(data)
+    delta = told["choices"][0]["delta"] if told.get("choices") else told.get("delta", {})
+    if isinstance(delta, str):
+        return delta
+    calls = [call["function"] for call in delta.get("tool_calls", ())]
+    pieces = [delta.get(key) or "" for key in ("content", "text", "thinking", "partial_json")]
+    return "".join(pieces + [call.get("name", "") + call["arguments"] for call in calls])
+
+
 def error(api: str, status: int, message: str) -> dict[str, Any]:
     """The body of an error, which also stands in the middle of streams."""
     if api == "messages":
@@ -72,9 +80,9 @@ def _sse(event: dict[str, Any]) -> str:
     return f"{name}data: {json.dumps(event)}\n\n"
 
 
-def _pieces(text: str) -> Iterator[str]:
-    for start in range(0, len(text), _PIECE):
-        yield text[start : start + _PIECE]
+def _pieces(text: str, size: int) -> Iterator[str]:
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
 
 
 # --- chat completions ------------------------------------------------------------------------------------------------
@@ -115,11 +123,11 @@ def _chat_events(asked: Asked, reply: Reply, usage: dict[str, Any] | None) -> It
 
 def _chat_deltas(reply: Reply, choice: Choice) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": ""}
-    for piece in _pieces(choice.text):
+    for piece in _pieces(choice.text, reply.piece):
         yield {"content": piece}
     for number, call in enumerate(choice.calls):
         yield {"tool_calls": [_chat_call(reply, number, Call(call.name, "")) | {"index": number}]}
-        for piece in _pieces(call.arguments):
+        for piece in _pieces(call.arguments, reply.piece):
             yield {"tool_calls": [{"index": number, "function": {"arguments": piece}}]}
 
 
@@ -185,24 +193,24 @@ def _response_events(asked: Asked, reply: Reply, usage: dict[str, Any] | None) -
     for index, item in enumerate(_output_items(reply)):
         begun = {"message": {"content": []}, "function_call": {"arguments": ""}}.get(item["type"], {})
         yield {"type": "response.output_item.added", "output_index": index, "item": item | begun}
-        for event in _item_events(item):
+        for event in _item_events(item, reply.piece):
             yield {"output_index": index, "item_id": item["id"]} | event
         yield {"type": "response.output_item.done", "output_index": index, "item": item}
     ended = whole(asked, reply, usage)
     yield {"type": f"response.{ended['status']}", "response": ended}
 
 
-def _item_events(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _item_events(item: dict[str, Any], piece_size: int) -> Iterator[dict[str, Any]]:
     if item["type"] == "message":
         [part] = item["content"]
         yield {"type": "response.content_part.added", "content_index": 0, "part": part | {"text": ""}}
-        for piece in _pieces(part["text"]):
+        for piece in _pieces(part["text"], piece_size):
             yield {"type": "response.output_text.delta", "content_index": 0, "delta": piece, "logprobs": []}
         yield {"type": "response.output_text.done", "content_index": 0, "text": part["text"], "logprobs": []}
         yield {"type": "response.content_part.done", "content_index": 0, "part": part}
     elif item["type"] == "function_call":
         arguments = item["arguments"]
-        for piece in _pieces(arguments):
+        for piece in _pieces(arguments, piece_size):
             yield {"type": "response.function_call_arguments.delta", "delta": piece}
         yield {"type": "response.function_call_arguments.done", "name": item["name"], "arguments": arguments}
 
@@ -248,7 +256,7 @@ def _message_events(asked: Asked, reply: Reply, usage: dict[str, Any] | None) ->
         arguments = next(calls).arguments if block["type"] == "tool_use" else ""
         empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}, "tool_use": {"input": {}}}
         yield {"type": "content_block_start", "index": index, "content_block": block | empty[block["type"]]}
-        for delta in _block_deltas(block, arguments):
+        for delta in _block_deltas(block, arguments, reply.piece):
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
     ending = {"type": "message_delta", "delta": {"stop_reason": _stop_reason(choice), "stop_sequence": None}}
@@ -257,12 +265,12 @@ def _message_events(asked: Asked, reply: Reply, usage: dict[str, Any] | None) ->
     yield {"type": "message_stop"}
 
 
-def _block_deltas(block: dict[str, Any], arguments: str) -> Iterator[dict[str, Any]]:
-    for piece in _pieces(block.get("text", "")):
+def _block_deltas(block: dict[str, Any], arguments: str, piece_size: int) -> Iterator[dict[str, Any]]:
+    for piece in _pieces(block.get("text", ""), piece_size):
         yield {"type": "text_delta", "text": piece}
-    for piece in _pieces(block.get("thinking", "")):
+    for piece in _pieces(block.get("thinking", ""), piece_size):
         yield {"type": "thinking_delta", "thinking": piece}
     if "signature" in block:
         yield {"type": "signature_delta", "signature": block["signature"]}
-    for piece in _pieces(arguments):
+    for piece in _pieces(arguments, piece_size):
         yield {"type": "input_json_delta", "partial_json": piece}

@@ -163,6 +163,63 @@ def test_a_pause_longer_than_anybody_waits_is_an_error(make):
     assert caught.value.retry_after == 300
 
 
+def test_calls_that_are_refused_together_count_once(make, watch):
+    breaker = make(give_up_after=2)
+    together = [breaker.admit(MODEL) for _ in range(8)]
+    for passage in together:
+        breaker.refused(passage)
+    assert breaker.look(MODEL) == pytest.approx(1)
+    watch.now += 1
+    assert breaker.look(MODEL) == 0
+
+
+def test_a_look_says_when_to_ask_and_lets_nobody_through(make, watch):
+    breaker = make(failures_in_a_row=1, open_seconds=10)
+    assert breaker.look(MODEL) == 0
+    fail(breaker, 1)
+    assert breaker.look(MODEL) == 10
+    watch.now += 10
+    assert [breaker.look(MODEL), breaker.look(MODEL)] == [0, 0]
+    probe = breaker.admit(MODEL)
+    assert 0 < breaker.look(MODEL) <= 1
+    breaker.refused(probe, retry_after=7)
+    assert breaker.look(MODEL) == 7
+    breaker.succeeded(breaker.admit(MODEL))
+    watch.now += 7
+    assert breaker.look(MODEL) == 0
+
+
+def test_nobody_waits_for_a_model_that_does_not_come_back(make, watch):
+    breaker = make(failures_in_a_row=1, open_seconds=10, give_up_after=2)
+    fail(breaker, 1)
+    for _ in range(2):
+        assert breaker.look(MODEL) == 10
+        watch.now += 10
+        fail(breaker, 1)
+    with pytest.raises(ModelUnavailableError, match="2 setbacks in a row") as caught:
+        breaker.look(MODEL)
+    assert caught.value.retry_after == 10
+    watch.now += 10
+    assert breaker.look(MODEL) == 0
+    breaker.succeeded(breaker.admit(MODEL))
+    fail(breaker, 1)
+    assert breaker.look(MODEL) == 10
+
+
+def test_nobody_waits_for_a_provider_that_refuses_every_call(make, watch):
+    breaker = make(give_up_after=3, longest_wait=60)
+    for asked in (5, 5):
+        breaker.refused(breaker.admit(MODEL), retry_after=asked)
+        assert breaker.look(MODEL) == asked
+        watch.now += asked
+    breaker.refused(breaker.admit(MODEL), retry_after=5)
+    with pytest.raises(ModelUnavailableError, match="did not come back"):
+        breaker.look(MODEL)
+    breaker.refused(breaker.admit("acme:m2"), retry_after=61)
+    with pytest.raises(ModelUnavailableError, match="pause of 61 s"):
+        breaker.look("acme:m2")
+
+
 def test_copies_are_the_same_breaker_and_pickles_start_afresh(make):
     breaker = make(failures_in_a_row=1)
     fail(breaker, 1)
@@ -179,6 +236,7 @@ def test_copies_are_the_same_breaker_and_pickles_start_afresh(make):
     [
         {"failures_in_a_row": 0},
         {"window": 0},
+        {"give_up_after": 0},
         {"failure_rate": 0},
         {"failure_rate": 1.5},
         {"open_seconds": 0},

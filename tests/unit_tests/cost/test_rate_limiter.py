@@ -110,6 +110,58 @@ def test_over_any_time_no_more_goes_than_a_full_minute_and_what_has_flown_in_sin
         assert sent <= 1_000 + watch.now * 1_000 / 60 + 1e-3
 
 
+def test_a_look_says_when_a_turn_would_come_and_takes_nothing(watch):
+    limiter = RateLimiter(rpm=2, tpm=600, clock=watch)
+    assert [limiter.look(600) for _ in range(5)] == [0] * 5
+    go(limiter, watch, 300)
+    go(limiter, watch, 300)
+    assert limiter.look() == pytest.approx(30)
+    assert limiter.look(600) == pytest.approx(60)
+    assert limiter.look(6_000) == pytest.approx(60)
+    watch.now += 30
+    assert limiter.look(300) == 0
+
+
+def test_a_look_counts_those_who_stand_in_line_beyond_a_full_minute(watch):
+    limiter = RateLimiter(rpm=1, tpm=60, clock=watch)
+    go(limiter, watch, 60)
+    for _ in range(3):
+        limiter.queue(60)
+    assert limiter.look(60) == pytest.approx(240)
+
+
+def test_a_turn_that_was_taken_ahead_waits_for_its_caller(watch):
+    limiter = RateLimiter(rpm=1, tpm=100, clock=watch)
+    assert limiter.take_ahead("a", 80) == 0
+    assert limiter.take_ahead("b", 80) == pytest.approx(60)
+    stranger, mine = limiter.queue(10), limiter.queue(50, caller="a")
+    assert limiter.take(stranger) > 0
+    assert limiter.take(mine) == 0
+    limiter.leave(stranger)
+    assert limiter.look(50) == pytest.approx(60)  # for the request; 50 tokens were not needed after all
+    limiter.leave(mine)
+    assert limiter.look(100) == 0
+
+
+def test_a_turn_too_small_for_its_call_is_given_back_and_the_call_waits_like_all_others(watch):
+    limiter = RateLimiter(tpm=100, clock=watch)
+    go(limiter, watch, 40)
+    assert limiter.take_ahead("a", 50) == 0
+    call = limiter.queue(70, caller="a")
+    assert limiter.take(call) > 0
+    watch.now += 6
+    assert limiter.take(call) == 0
+
+
+def test_what_was_taken_ahead_can_be_dropped_or_taken_anew(watch):
+    limiter = RateLimiter(rpm=1, clock=watch)
+    for _ in range(3):
+        assert limiter.take_ahead("a") == 0
+    limiter.drop("a")
+    limiter.drop("a")
+    assert limiter.take_ahead("b") == 0
+
+
 def test_threads_share_one_limit():
     watch = Watch()
     limiter = RateLimiter(rpm=50, clock=watch)

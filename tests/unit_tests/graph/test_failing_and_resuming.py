@@ -6,7 +6,6 @@ import threading
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from langgraph.types import interrupt
 
 from langchain_runtime.contracts.errors import (
     InvalidDAGError,
@@ -92,15 +91,6 @@ async def test_a_body_may_raise_anything_without_harming_the_process_Z21(error, 
     with pytest.raises(RunFailedError) as caught:
         await graph.compile().ainvoke({"inputs": {}})
     assert states(caught.value.run) == {"bad": "failed", "good": "completed"}
-
-
-async def test_an_interrupt_inside_a_task_is_an_error_that_says_what_to_do():
-    graph = RunGraph().add_task("asks", lambda inputs: interrupt("may I?")).compile(checkpointer=InMemorySaver())
-    with pytest.raises(RunFailedError) as caught:
-        await graph.ainvoke({"inputs": {}}, CONFIG)
-    error = caught.value.run.tasks["asks"].error
-    assert (error.code, error.retryable) == ("invalid_input", False)
-    assert "parent graph" in error.message
 
 
 async def test_without_raising_the_state_tells():

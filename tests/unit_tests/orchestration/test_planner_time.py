@@ -2,7 +2,7 @@
 
 import pytest
 
-from langchain_runtime.contracts.errors import TaskNotReadyError
+from langchain_runtime.contracts.errors import InvalidInputError, TaskNotReadyError
 from langchain_runtime.contracts.run import ModelLimits, RetrySpec, RunPolicy, RunState, TaskState
 from langchain_runtime.orchestration import (
     Abort,
@@ -18,6 +18,7 @@ from langchain_runtime.orchestration import (
     ParallelExecutor,
     Sleep,
     Start,
+    Throttled,
     Tick,
     simulate,
 )
@@ -205,6 +206,64 @@ def test_first_of_several_pauses_wakes(planner):
     run.next(ModelPaused("n", 0, until=7.0))
     assert run.next(Ended("a", 1, COMPLETED)) == [Sleep(7.0)]
     assert run.next(Tick(7.0)) == [Start("c", 1), Sleep(9.0)]
+
+
+def test_throttled_task_stands_in_its_models_line_again_and_it_was_no_attempt(planner):
+    run = planner({"a": [], "b": [], "c": []}, models={"a": "m", "b": "m"}, max_parallelism=1)
+    run.next(Begin(0))
+    assert run.next(Throttled("a", 1, until=10.0)) == [Start("c", 1), Sleep(10.0)]
+    assert run.attempts["a"] == 0
+    assert run.states["a"] is TaskState.READY
+    assert run.next(Ended("c", 3, COMPLETED)) == [Sleep(10.0)]
+    assert run.next(Tick(10.0)) == [Start("a", 1)]
+    assert run.next(Ended("a", 11, COMPLETED)) == [Start("b", 1)]
+
+
+def test_what_runs_on_a_throttled_model_goes_on(planner):
+    run = planner({"a": [], "b": [], "b2": ["b"]}, models={"a": "m", "b": "m", "b2": "m"})
+    run.next(Begin(0))
+    assert run.next(Throttled("a", 1, until=10.0)) == [Sleep(10.0)]
+    assert run.next(Ended("b", 2, COMPLETED)) == [Sleep(10.0)]
+    assert run.next(Tick(10.0)) == [Start("a", 1), Start("b2", 1)]
+
+
+def test_throttling_pauses_the_model_that_the_task_was_moved_to(planner):
+    run = planner({"a": [], "b": [], "b2": ["b"], "c": []}, models={"a": "large", "b2": "large", "c": "small"})
+    run.next(Begin(0))
+    assert run.next(Deferred("a", 0, model="small")) == [Start("a", 1)]
+    assert run.next(Throttled("a", 1, until=10.0)) == [Sleep(10.0)]
+    assert run.next(Ended("b", 2, COMPLETED)) == [Start("b2", 1), Sleep(10.0)]
+
+
+def test_task_that_is_throttled_without_end_is_tried_again_at_each_end_of_the_pause(planner):
+    run = planner({"a": []}, models={"a": "m"}, retry=RetrySpec(max_attempts=1))
+    run.next(Begin(0))
+    for until in (10.0, 20.0, 30.0):
+        assert run.next(Throttled("a", until - 10, until=until)) == [Sleep(until)]
+        assert run.next(Tick(until)) == [Start("a", 1)]
+
+
+def test_task_without_a_model_cannot_be_throttled(planner):
+    run = planner({"a": []})
+    run.next(Begin(0))
+    with pytest.raises(InvalidInputError, match="'a' was throttled and has no model"):
+        run.next(Throttled("a", 1, until=10.0))
+    assert run.running == {"a"}
+
+
+def test_only_a_running_task_is_throttled(planner):
+    run = planner({"a": [], "b": ["a"]}, models={"b": "m"})
+    run.next(Begin(0))
+    with pytest.raises(TaskNotReadyError, match="'b' is pending and does not run"):
+        run.next(Throttled("b", 1, until=10.0))
+
+
+def test_task_that_is_throttled_in_a_shutdown_is_left_for_later(planner):
+    run = planner({"a": []}, models={"a": "m"})
+    run.next(Begin(0))
+    run.next(Drain(1))
+    assert run.next(Throttled("a", 1, until=10.0)) == [Finish(RunState.RUNNING, "drain")]
+    assert run.states == {"a": TaskState.PENDING}
 
 
 # --- bodies that cannot be stopped -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from langchain_runtime.contracts.errors import (
     TaskNotReadyError,
 )
 from langchain_runtime.contracts.run import DAG, TaskState
-from langchain_runtime.orchestration import CriticalPath, Scheduler
+from langchain_runtime.orchestration import CriticalPath, NewTask, Scheduler
 from langchain_runtime.orchestration.task_ids import natural_key
 
 DIAMOND = {"t1": [], "t2a": ["t1"], "t2b": ["t1"], "t3": ["t2a", "t2b"]}
@@ -291,6 +291,12 @@ def test_failure_does_not_touch_what_completed_before(graph):
     assert scheduler.next_ready() == ["c"]
 
 
+def test_failure_skips_what_waits_although_its_dependents_completed_before(graph):
+    scheduler = Scheduler(graph({"a": [], "b": ["a"], "c": ["b"], "d": ["b"]}), completed=["c"])
+    assert scheduler.mark_failed("a") == ["b", "d"]
+    assert scheduler.states["c"] is TaskState.COMPLETED
+
+
 def test_false_condition_skips_downstream(graph):
     scheduler = Scheduler(graph({"a": [], "b": ["a"]}))
     assert scheduler.mark_skipped("a") == ["b"]
@@ -320,6 +326,25 @@ def test_standing_down_leaves_nothing_ready(graph):
     assert scheduler.states == {"a": TaskState.RUNNING, "b": TaskState.PENDING}
 
 
+def test_started_task_that_is_set_aside_does_not_become_ready_again(graph):
+    scheduler = Scheduler(graph({"a": [], "b": ["a"], "c": []}))
+    scheduler.mark_started("a")
+    scheduler.set_aside("a")
+    assert scheduler.mark_complete("c") == []
+    assert scheduler.states == {"a": TaskState.PENDING, "b": TaskState.PENDING, "c": TaskState.COMPLETED}
+    assert scheduler.unfinished == 2
+    with pytest.raises(TaskNotReadyError, match="'a' is pending, not running"):
+        scheduler.set_aside("a")
+
+
+@pytest.mark.parametrize("change", ["mark_failed", "mark_skipped"])
+def test_cause_is_the_task_itself_or_the_one_named(graph, change):
+    scheduler = Scheduler(graph({"a": [], "a2": ["a"], "b": [], "b2": ["b"]}))
+    getattr(scheduler, change)("a")
+    getattr(scheduler, change)("b", because="root")
+    assert [scheduler.cause(task_id) for task_id in ("a", "a2", "b", "b2")] == ["a", "a", "root", "root"]
+
+
 def test_states_cannot_be_written_from_outside(graph):
     with pytest.raises(TypeError):
         Scheduler(graph({"a": []})).states["a"] = TaskState.COMPLETED
@@ -332,3 +357,61 @@ def test_the_dag_is_not_changed_F18(graph):
     scheduler.mark_complete("t1")
     scheduler.mark_failed("t2a")
     assert dag == before
+    scheduler.add([NewTask("t4", ("t2b",))], parent="t2b")
+    assert dag == before
+
+
+# --- tasks that join -------------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_join_are_ordered_at_their_parents_place(graph):
+    scheduler = Scheduler(graph({"a": [], "b": [], "c": []}))
+    scheduler.add([NewTask("b#0"), NewTask("b#1")], parent="b")
+    scheduler.add([NewTask("b#0#0")], parent="b#0")
+    scheduler.add([NewTask("b#2")], parent="b")
+    assert scheduler.next_ready() == ["a", "b#0#0", "b#0", "b#1", "b#2", "b", "c"]
+    assert sorted(scheduler.next_ready(), key=scheduler.urgency, reverse=True) == scheduler.next_ready()
+
+
+def test_ready_tasks_among_those_that_join_are_ready_at_once(graph):
+    scheduler = Scheduler(graph({"a": []}))
+    assert (
+        scheduler.add([NewTask("b"), NewTask("c", ("b",)), NewTask("d", state=TaskState.COMPLETED)], parent="a") == []
+    )
+    assert scheduler.next_ready() == ["b", "a"]
+    assert scheduler.unfinished == 3
+    assert scheduler.mark_complete("b") == ["c"]
+
+
+def test_waiting_parent_is_ready_once_all_are_completed(graph):
+    scheduler = Scheduler(graph({"a": []}))
+    scheduler.mark_started("a")
+    scheduler.add([NewTask("b"), NewTask("c")], parent="a", parent_waits=True)
+    assert scheduler.states["a"] is TaskState.PENDING
+    assert scheduler.mark_complete("c") == []
+    assert scheduler.mark_complete("b") == ["a"]
+
+
+def test_parent_that_was_not_started_cannot_wait(graph):
+    scheduler = Scheduler(graph({"a": []}))
+    with pytest.raises(TaskNotReadyError, match="'a' is ready, not running"):
+        scheduler.add([NewTask("b")], parent="a", parent_waits=True)
+
+
+def test_place_of_a_task_does_not_grow_with_every_generation(graph):
+    scheduler = Scheduler(graph({"before": [], "t": [], "u": []}))
+    parents = ["t", *(f"t{generation}" for generation in range(200))]
+    for parent, child in pairwise(parents):
+        scheduler.add([NewTask(child)], parent=parent)
+    assert len(scheduler.urgency("t199")) == len(scheduler.urgency("t100")) < 100
+    scheduler.add([NewTask("last")], parent="t150")
+    ready = scheduler.next_ready()
+    assert ready.index("before") == 0
+    assert ready.index("last") == ready.index("t199") + 1, "equally urgent: in the order in which they became ready"
+    assert ready[-4:] == ["t1", "t0", "t", "u"]
+
+
+def test_critical_path_is_that_of_the_graph_as_it_was_planned(graph):
+    scheduler = Scheduler(graph({"a": [], "b": ["a"]}))
+    scheduler.add([NewTask("c", ("b",))], parent="b")
+    assert scheduler.critical_path() == CriticalPath(("a", "b"), 2.0)

@@ -1,0 +1,118 @@
+"""What a caller asks of one execution of a run, read from their config once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.types import Command
+
+from langchain_runtime.contracts.budget import Budget
+from langchain_runtime.contracts.errors import InvalidInputError
+
+RUN_ID: Final = "run_id"
+"""Key of ``config["configurable"]``: the new run's id. Not read inside a parent graph: it is the parent's there."""
+BUDGETS: Final = "budgets"
+"""Key of ``config["configurable"]``: more budgets for this run to charge."""
+CONTINUE_RUN: Final = "continue_run"
+"""Key of ``config["configurable"]``: take up a run whose journal exists although its checkpoint does not."""
+
+_SETTINGS: Final = "__lcr_settings"
+"""Key of ``config["configurable"]`` under which our nodes find the settings; LangGraph keeps such keys to itself."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of one execution.
+
+    Attributes:
+        run_id: Of a new run; None makes one.
+        budgets: Charged besides the run's and the graph's own.
+        continue_run: Whether a run may be taken up that has a journal and no checkpoint.
+        keep_failures: The run goes on after an answer, so what has failed is not bought again.
+        max_parallelism: What the caller wrote as ``max_concurrency``; None for the policy's.
+        stop_before: Tasks before which the run is to stand still.
+        stop_after: Tasks after which it is to stand still.
+        nested: Whether a parent graph runs this one.
+        key: A new object for each execution.
+    """
+
+    run_id: str | None = None
+    budgets: tuple[Budget, ...] = ()
+    continue_run: bool = False
+    keep_failures: bool = False
+    max_parallelism: int | None = None
+    stop_before: frozenset[str] = frozenset()
+    stop_after: frozenset[str] = frozenset()
+    nested: bool = False
+    key: object = field(default_factory=object)
+
+
+def read_settings(
+    given: Any, config: RunnableConfig | None, *, stop_before: frozenset[str], stop_after: frozenset[str]
+) -> RunSettings:
+    """The settings of an execution.
+
+    Args:
+        given: The graph's input.
+        config: The caller's.
+        stop_before: As for ``RunSettings``.
+        stop_after: As for ``RunSettings``.
+    """
+    configurable = _effective_configurable(config)
+    nested = is_nested(config)
+    return RunSettings(
+        run_id=None if nested else configurable.get(RUN_ID),
+        budgets=tuple(configurable.get(BUDGETS) or ()),
+        continue_run=not nested and bool(configurable.get(CONTINUE_RUN)),
+        keep_failures=isinstance(given, Command),
+        max_parallelism=None if nested else (config or {}).get("max_concurrency"),
+        stop_before=stop_before,
+        stop_after=stop_after,
+        nested=nested,
+    )
+
+
+def with_settings(config: RunnableConfig | None, settings: RunSettings) -> RunnableConfig:
+    """The config under which LangGraph runs the graph."""
+    config = {**(config or {})}
+    config.pop("max_concurrency", None)
+    config["configurable"] = {**(config.get("configurable") or {}), _SETTINGS: settings}
+    return config
+
+
+def settings_of(config: RunnableConfig) -> RunSettings:
+    """What ``with_settings`` put there."""
+    settings: RunSettings = config["configurable"][_SETTINGS]
+    return settings
+
+
+def is_nested(config: RunnableConfig | None) -> bool:
+    """Whether a parent graph called us: it passes its task on in the config, or around it."""
+    return "__pregel_task_id" in _effective_configurable(config)
+
+
+def task_names(given: str | Sequence[str] | None, known: Mapping[str, Any]) -> frozenset[str] | None:
+    """What a caller wrote as ``interrupt_before`` or ``interrupt_after``; None where nothing was given.
+
+    Raises:
+        InvalidInputError: There is no such task.
+    """
+    if given is None:
+        return None
+    names = frozenset(known) if given == "*" else frozenset([given] if isinstance(given, str) else given)
+    if unknown := sorted(names - known.keys()):
+        raise InvalidInputError(
+            f"cannot interrupt at {unknown[0]!r}: there is no such task", hint='name tasks of the graph, or "*" for all'
+        )
+    return names
+
+
+def _effective_configurable(config: RunnableConfig | None) -> Mapping[str, Any]:
+    """As LangGraph merges it: a config that names a thread of its own stands alone, others refine the ambient one."""
+    explicit = (config or {}).get("configurable") or {}
+    ambient = (var_child_runnable_config.get() or {}).get("configurable") or {}
+    return explicit if explicit.get("thread_id") is not None else {**ambient, **explicit}

@@ -1,0 +1,327 @@
+"""Mode ``supersteps``: each task is a node of LangGraph's own, with its checkpoints, history, forks and Studio.
+
+::
+
+    prepare -> a -> c -> driver -> finish
+            -> b ---^
+
+The nodes decide when a task may start, as LangGraph activates them; everything else is decided by the planner that
+also plans the other mode. Its driver works in the background for as long as LangGraph runs the graph, and hands each
+task to its node: bodies run there, so that streams, traces and interrupts are the node's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.errors import GraphInterrupt
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Interrupt, interrupt
+
+from langchain_runtime.graph.call_ids import pin_call_ids
+from langchain_runtime.graph.execution import Execution
+from langchain_runtime.graph.open_run import OpenRun, Ways, results_update
+from langchain_runtime.graph.run_settings import settings_of
+from langchain_runtime.graph.run_view import finish
+from langchain_runtime.graph.state import RunGraphState, RunInput, RunOutput
+from langchain_runtime.graph.task_calls import CallTask, RunJob, call_async_task, call_sync_task
+from langchain_runtime.graph.top_ups import Answer
+
+T = TypeVar("T")
+
+_GATHER_SECONDS = 0.05
+"""How long the first nodes of a superstep wait for the last: LangGraph activates them one after the other, and only
+with all of them can the planner start the most urgent task first, and let humans have all questions at once."""
+
+
+class Supersteps:
+    """Builds the graph, and keeps the sessions of its executions.
+
+    Args:
+        execution: Takes runs up.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._sessions: dict[object, Session] = {}
+        self._lock = threading.Lock()
+
+    def builder(self, *, raise_on_failure: bool) -> StateGraph[Any, Any, Any, Any]:
+        """The graph, not compiled yet."""
+        execution, dag = self._execution, self._execution.spec.dag
+        builder = StateGraph(RunGraphState, input_schema=RunInput, output_schema=RunOutput)
+        builder.add_node("prepare", RunnableLambda(execution.prepare, execution.aprepare, name="prepare"))
+        builder.add_node("driver", RunnableLambda(self._close_books, self._aclose_books, name="driver"))
+        builder.add_node("finish", partial(finish, execution.spec, raise_on_failure=raise_on_failure))
+        builder.add_edge(START, "prepare")
+        for task_id in dag.nodes:
+            builder.add_node(task_id, self._node(task_id))
+        for task_id, node in dag.nodes.items():
+            builder.add_edge(list(node.deps) or "prepare", task_id)
+        builder.add_edge([task_id for task_id, node in dag.nodes.items() if not node.next] or "prepare", "driver")
+        builder.add_edge("driver", "finish")
+        builder.add_edge("finish", END)
+        return builder
+
+    def end(self, key: object) -> None:
+        """The graph has been left, finished or not: nothing of it goes on."""
+        session = self._sessions.pop(key, None)
+        if isinstance(session, _OwnSession):
+            session.stop()
+
+    async def aend(self, key: object) -> None:
+        """Async twin of ``end``."""
+        session = self._sessions.pop(key, None)
+        if session is not None:
+            await session.close()
+
+    def _node(self, task_id: str) -> RunnableLambda[Any, dict[str, Any]]:
+        def serve(state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
+            session = self._session(config)
+            return session.run(session.serve(task_id, state, config))
+
+        async def aserve(state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
+            return await self._asession(config).serve(task_id, state, config)
+
+        return RunnableLambda(serve, aserve, name=task_id)
+
+    def _close_books(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
+        session = self._session(config)
+        return session.run(session.end_of_run(state, config))
+
+    async def _aclose_books(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
+        return await self._asession(config).end_of_run(state, config)
+
+    def _session(self, config: RunnableConfig) -> _OwnSession:
+        key = settings_of(config).key
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = _OwnSession(self._execution)
+            session = self._sessions[key]
+            assert isinstance(session, _OwnSession)  # an execution is sync or async as a whole
+            return session
+
+    def _asession(self, config: RunnableConfig) -> Session:
+        key = settings_of(config).key
+        if key not in self._sessions:
+            self._sessions[key] = Session(self._execution, call_async_task)
+        return self._sessions[key]
+
+
+@dataclass(frozen=True)
+class _Body:
+    """Work for a node: run a task's body."""
+
+    task_id: str
+    job: dict[str, Any]
+    run: RunJob
+    reply: asyncio.Future[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Work for a node: ask a human."""
+
+    question: dict[str, Any]
+    reply: asyncio.Future[Any]
+
+
+class Session:
+    """One execution: the driver in the background, and a desk for each node that is active.
+
+    Args:
+        execution: Takes the run up.
+        call_task: For tasks that were made at run time, and have no node of their own: they are called from the node
+            of the task that they come from.
+    """
+
+    def __init__(self, execution: Execution, call_task: CallTask) -> None:
+        self._execution = execution
+        self._call_task = call_task
+        self._opening = asyncio.Lock()
+        self._run: OpenRun | None = None
+        self._work: asyncio.Task[dict[str, Any]] | None = None
+        self._desks: dict[str, asyncio.Queue[_Body | _Question | None]] = {}
+        self._active: list[str] = []
+        self._awaited: set[str] = set()
+
+    async def serve(self, node: str, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
+        """Be the node of a task until it has ended, with all tasks that came from it.
+
+        Raises:
+            GraphInterrupt: A human is asked, by this node or by another one.
+        """
+        run, work = await self._opened(state, config)
+        if work.done() or self._has_ended(run, node):
+            return self._left(run, work, node, ())
+        pin_call_ids(config)
+        desk = self._desks[node] = asyncio.Queue()
+        self._gather(run, node, state)
+        questions: list[Interrupt] = []
+        workers: set[asyncio.Task[None]] = set()
+        try:
+            while (item := await desk.get()) is not None:
+                worker = asyncio.create_task(self._do(item, node, questions))
+                workers.add(worker)
+                worker.add_done_callback(workers.discard)
+        finally:
+            del self._desks[node]
+            for worker in workers:
+                worker.cancel()
+        return self._left(run, work, node, questions)
+
+    async def end_of_run(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
+        """What the run has come to; every node has been served."""
+        _, work = await self._opened(state, config)
+        return await work
+
+    async def close(self) -> None:
+        """Leave nothing running behind."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait({self._work})
+
+    # --- ways to LangGraph -------------------------------------------------------------------------------------------
+
+    async def _opened(
+        self, state: RunGraphState, config: RunnableConfig
+    ) -> tuple[OpenRun, asyncio.Task[dict[str, Any]]]:
+        async with self._opening:
+            if self._run is None or self._work is None:
+                ways = Ways(
+                    call_task=self._hand_over,
+                    ask=self._ask,
+                    answers=self._execution.keeps_answers(config),
+                    held=frozenset(self._execution.spec.tasks),
+                    gated=True,
+                    on_finished=self._note_end,
+                )
+                self._run = await self._execution.open(state, config, ways)
+                self._work = asyncio.create_task(self._run.carry_out())
+                self._work.add_done_callback(self._dismiss_all)
+            return self._run, self._work
+
+    def _gather(self, run: OpenRun, node: str, state: RunGraphState) -> None:
+        """Release the nodes of a superstep together."""
+        if not self._active:
+            self._awaited = self._superstep(run, state)
+            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._release, run)
+        self._active.append(node)
+        self._awaited.discard(node)
+        if not self._awaited:
+            self._release(run)
+
+    def _superstep(self, run: OpenRun, state: RunGraphState) -> set[str]:
+        """The nodes that LangGraph activates, unless somebody has changed the thread: then it is fewer."""
+        done = state.get("results") or {}
+        return {
+            task_id
+            for task_id, each in self._execution.spec.dag.nodes.items()
+            if task_id not in run.outcomes and all(dependency in done for dependency in each.deps)
+        }
+
+    def _release(self, run: OpenRun) -> None:
+        if self._active:
+            active, self._active = self._active, []
+            run.driver.release(active)
+
+    async def _hand_over(self, task_id: str, job: dict[str, Any], run: RunJob) -> dict[str, Any]:
+        """Let the task's node run the body."""
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._desk_of(task_id).put_nowait(_Body(task_id, job, run, reply))
+        return await reply
+
+    async def _ask(self, waiting: Sequence[str], question: dict[str, Any]) -> Answer:
+        """Let the node of a waiting task ask; its answers are kept there."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._desk_of(waiting[0]).put_nowait(_Question(question, reply))
+        return Answer(self._node_of(waiting[0]), await reply)
+
+    async def _do(self, item: _Body | _Question, node: str, questions: list[Interrupt]) -> None:
+        """Do a piece of work in the context of its node."""
+        if item.reply.cancelled():
+            return
+        me = asyncio.current_task()
+        assert me is not None
+        item.reply.add_done_callback(lambda reply: me.cancel() if reply.cancelled() else None)
+        try:
+            result = await self._done(item, node)
+        except GraphInterrupt as question:
+            questions += question.args[0]
+            _fail(item.reply, question)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever handed the work over
+            _fail(item.reply, error)
+        else:
+            if not item.reply.done():
+                item.reply.set_result(result)
+
+    async def _done(self, item: _Body | _Question, node: str) -> Any:
+        if isinstance(item, _Question):
+            return interrupt(item.question)
+        if item.task_id == node:
+            return await item.run(item.job)
+        return await self._call_task(item.task_id, item.job, item.run)
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    def _note_end(self, task_id: str) -> None:
+        node = self._node_of(task_id)
+        if self._run is not None and node in self._desks and self._has_ended(self._run, node):
+            self._desks[node].put_nowait(None)
+
+    def _dismiss_all(self, _work: asyncio.Task[dict[str, Any]]) -> None:
+        for desk in self._desks.values():
+            desk.put_nowait(None)
+
+    def _left(
+        self, run: OpenRun, work: asyncio.Task[dict[str, Any]], node: str, questions: Sequence[Interrupt]
+    ) -> dict[str, Any]:
+        """What a node leaves: the outcomes of its tasks, or a question."""
+        if not self._has_ended(run, node):
+            stands_still = not work.cancelled() and isinstance(work.exception(), GraphInterrupt)
+            if stands_still:
+                raise GraphInterrupt(tuple(questions))
+            work.result()  # raises what the driver raised
+        return {"results": results_update(run.outcomes, run.tasks.members(node))}
+
+    def _has_ended(self, run: OpenRun, node: str) -> bool:
+        return all(task_id in run.outcomes for task_id in run.tasks.members(node))
+
+    def _desk_of(self, task_id: str) -> asyncio.Queue[_Body | _Question | None]:
+        return self._desks[self._node_of(task_id)]
+
+    def _node_of(self, task_id: str) -> str:
+        assert self._run is not None  # tasks are started by its driver
+        return self._run.tasks.origin(task_id)
+
+
+class _OwnSession(Session):
+    """A session under ``invoke`` and ``stream``: in an event loop of its own, which LangGraph's threads call."""
+
+    def __init__(self, execution: Execution) -> None:
+        super().__init__(execution, call_sync_task)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lcr-driver", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work in the loop, in the context of the calling thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def stop(self) -> None:
+        """Close the session and its loop."""
+        self.run(self.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _fail(reply: asyncio.Future[Any], error: Exception) -> None:
+    if not reply.done():
+        reply.set_exception(error)
