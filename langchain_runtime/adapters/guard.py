@@ -281,8 +281,8 @@ class GuardedCall:
     def failed(self, error: BaseException, meter: StreamMeter[Any] | None = None) -> Plan[bool]:
         """End a try that raised; True if the next one is under way: a request that may pass, with a hold of its own.
 
-        A stream that its consumer left settles by what was reported until then, and an error that brings its usage along
-        by that. Everything else that is no complete HTTP error answer may be billed: it settles at the full hold.
+        A stream that its consumer left settles by what was reported until then, an error that brings its usage along by
+        that. Everything else that is no complete HTTP error answer may be billed: it settles at the full hold.
 
         Args:
             error: What the model raised, cancellation included; ``GeneratorExit`` where a consumer left.

@@ -356,8 +356,8 @@ def _reporting(facts: providers.ClassFacts, places: Mapping[str, Any]) -> dict[s
     """
     found: dict[str, Any] = {}
     for name in _BODIES if facts.streams_usage_on_demand else ():
-        body = places.get(name)
-        options = body.get("stream_options") if isinstance(body, Mapping) else None
+        body = places.get(name) or {}
+        options = body.get("stream_options")
         if isinstance(options, Mapping) and not options.get("include_usage", True):
             found[name] = {**body, "stream_options": {**options, "include_usage": True}}
     return found

@@ -120,7 +120,7 @@ def usage_of_error(error: BaseException) -> ReportedUsage:
     (``LengthFinishReasonError``, ``ContentFilterFinishReasonError``); that of a stream has no usage.
     """
     completion = getattr(error, "completion", None)
-    reported = getattr(completion, "usage", None)
+    reported: Any = getattr(completion, "usage", None)
     if not hasattr(reported, "model_dump"):  # by shape, so that no provider package is imported
         return ReportedUsage(None, missing="the reply did not arrive whole")
     tier = getattr(completion, "service_tier", None)

@@ -97,22 +97,21 @@ def guarded_stream(call: GuardedCall, request: Request, *, meter_class: type[Str
         return
     while True:
         items: Any = None
-        cut = False
+        ending: list[Item] = []
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
             while (item := _next_item(call, meter, items)) is not _END:
-                if cut := call.is_overrun(meter):
+                if call.is_overrun(meter):
                     _close(items)  # before anybody dwells on what is left: the model may go on writing
+                    ending = [item, *meter.ending()]
                     break
                 yield item
         except BaseException as error:
             if not carry_out(call.failed(error, meter)):
                 raise
         else:
-            carry_out(call.streamed(meter, cut=cut))
-            if cut:
-                yield item
-                yield from meter.ending()
+            carry_out(call.streamed(meter, cut=bool(ending)))
+            yield from ending
             return
         finally:
             _close(items)
@@ -130,24 +129,23 @@ async def aguarded_stream(
         return
     while True:
         items: Any = None
-        cut = False
+        ending: list[Item] = []
         try:
             items = _step_inside(call.subject, lambda: request(call.subject, call.kwargs))
             while (item := await _anext_item(call, meter, items)) is not _END:
-                if cut := call.is_overrun(meter):
+                if call.is_overrun(meter):
                     await _aclose(items)
                     await _dropped_generators()
+                    ending = [item, *meter.ending()]
                     break
                 yield item
         except BaseException as error:
             if not await acarry_out(call.failed(error, meter)):
                 raise
         else:
-            await acarry_out(call.streamed(meter, cut=cut))
-            if cut:
+            await acarry_out(call.streamed(meter, cut=bool(ending)))
+            for item in ending:
                 yield item
-                for item in meter.ending():
-                    yield item
             return
         finally:
             await _aclose(items)
@@ -186,8 +184,8 @@ async def _aclose(items: Any) -> None:
 async def _dropped_generators() -> None:
     """Wait until generators have ended that were dropped by the one that used them.
 
-    Closing an async generator does not close those that it reads from, and the innermost holds the connection. The event
-    loop makes a task of each that is dropped, which cannot run while the consumer keeps the loop busy.
+    Closing an async generator does not close those that it reads from, and the innermost holds the connection. The
+    event loop makes a task of each that is dropped, which cannot run while the consumer keeps the loop busy.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOSED_WITHIN):

@@ -101,31 +101,35 @@ class Attempts:
     async def make(self, task_id: str, attempt: int, *, used: Usage, others_in_flight: Callable[[], bool]) -> Report:
         """Make one attempt; never raises for what the body or the budget did."""
         started = now()
-        spec = self._tasks.definition(task_id).spec
         try:
-            if self._tasks.is_expanded(task_id):
-                return await self._gathered(task_id)
-            if spec.when is not None and not holds(spec.when, self._outcomes):
-                return self._skipped(task_id)
-            if spec.for_each is not None:
-                children = self._tasks.expand(task_id, self._outcomes)
-                return Report((Grew(time.monotonic(), tuple(children), task_id, parent_waits=True),))
+            if report := await self._without_a_body(task_id):
+                return report
             model = self._descent.model_of(task_id)
             draft = await self._dispatcher.lay_out(task_id, attempt, self._outcomes, used, model=model)
             outcome = await self._result_of(draft)
         except GraphInterrupt as question:
             return self._waiting_for_a_human(task_id, attempt, used, question)
-        except _ModelClosed as closed:
+        except _ModelClosedError as closed:
             return Report((Throttled(task_id, time.monotonic(), closed.until),))
         except LangChainRuntimeError as error:
             if put_off := self._put_off(task_id, error, others_in_flight()):
                 return Report((put_off,))
             outcome = self._failed(task_id, attempt, error, used)
-        if _ran_out_of_money(outcome) and self._refusals.asks_human:
-            return Report((Deferred(task_id, time.monotonic(), ask=True),))
-        if outcome.state is TaskState.FAILED and (until := self._closed_by(outcome)) is not None:
-            return Report((Throttled(task_id, time.monotonic(), until),))
-        return self._ended(outcome.model_copy(update={"started_at": outcome.started_at or started}))
+        return self._judged(outcome.model_copy(update={"started_at": outcome.started_at or started}))
+
+    async def _without_a_body(self, task_id: str) -> Report | None:
+        """What becomes of a task whose body does not run: not at all, or in its children; None if it is to run."""
+        spec = self._tasks.definition(task_id).spec
+        if self._tasks.is_expanded(task_id):
+            outcome = self._tasks.gather(task_id, self._outcomes)
+            await self._keep(outcome)
+            return Report((Ended(task_id, time.monotonic(), outcome.state),), outcome)
+        if spec.when is not None and not holds(spec.when, self._outcomes):
+            return self._skipped(task_id)
+        if spec.for_each is not None:
+            children = self._tasks.expand(task_id, self._outcomes)
+            return Report((Grew(time.monotonic(), tuple(children), task_id, parent_waits=True),))
+        return None
 
     # --- the body ----------------------------------------------------------------------------------------------------
 
@@ -146,17 +150,13 @@ class Attempts:
     async def _paid_result_of(self, draft: Draft) -> TaskOutcome:
         run_id, task_id = draft.job.run_id, draft.job.task_id
         if not draft.paid and (until := self._gates.enter(run_id, task_id, *self._dispatcher.claim_of(draft))):
-            raise _ModelClosed(until)
+            raise _ModelClosedError(until)
         try:
             job = await self._dispatcher.fund(draft)
             self._refusals.admitted(task_id)
             return await self._run(job)
         finally:
             self._gates.leave(run_id, task_id)
-
-    def _closed_by(self, outcome: TaskOutcome) -> float | None:
-        """When to try again, if the attempt failed only because its model takes no calls now."""
-        return self._gates.closed_by(self._run_id, outcome.task, outcome.model, time.monotonic())
 
     async def _run(self, job: TaskJob) -> TaskOutcome:
         self._log.emit(TaskStarted(run_id=job.run_id, task=job.task_id, attempt=job.attempt, model=job.model))
@@ -187,10 +187,15 @@ class Attempts:
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
-    async def _gathered(self, task_id: str) -> Report:
-        outcome = self._tasks.gather(task_id, self._outcomes)
-        await self._keep(outcome)
-        return Report((Ended(task_id, time.monotonic(), outcome.state),), outcome)
+    def _judged(self, outcome: TaskOutcome) -> Report:
+        """The end of the attempt; or no attempt, where it failed for want of what can still come."""
+        if outcome.state is TaskState.FAILED:
+            if _ran_out_of_money(outcome) and self._refusals.asks_human:
+                return Report((Deferred(outcome.task, time.monotonic(), ask=True),))
+            until = self._gates.closed_by(self._run_id, outcome.task, outcome.model, time.monotonic())
+            if until is not None:
+                return Report((Throttled(outcome.task, time.monotonic(), until),))
+        return self._ended(outcome)
 
     def _waiting_for_a_human(self, task_id: str, attempt: int, used: Usage, question: GraphInterrupt) -> Report:
         number = self._call_number(task_id, attempt)
@@ -243,7 +248,7 @@ class Attempts:
         return Deferred(task_id, time.monotonic(), ask=remedy is Remedy.HUMAN, model=model)
 
 
-class _ModelClosed(Exception):
+class _ModelClosedError(Exception):
     """The model takes no calls before ``until``; nothing was reserved."""
 
     def __init__(self, until: float) -> None:

@@ -16,6 +16,7 @@ from langchain_runtime.graph.models import open_model
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 
+
 class TaskModels:
     """The models that prompts run on, opened once and kept; each charges the run it is used in.
 

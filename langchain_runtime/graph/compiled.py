@@ -114,6 +114,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
             interrupt_after: Tasks whose dependents wait in the same way.
             **kwargs: LangGraph's others.
         """
+        config = config or {}
         settings = self._settings(input, config, interrupt_before, interrupt_after)
         if self._keeps_state(config, settings):
             snapshot = super().get_state(config)
@@ -136,6 +137,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         """Async twin of ``stream``."""
+        config = config or {}
         settings = self._settings(input, config, interrupt_before, interrupt_after)
         if self._keeps_state(config, settings):
             snapshot = await super().aget_state(config)
@@ -289,14 +291,14 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
             )
         return settings
 
-    def _own_config(self, config: RunnableConfig | None, settings: RunSettings) -> RunnableConfig:
+    def _own_config(self, config: RunnableConfig, settings: RunSettings) -> RunnableConfig:
         config = with_settings(config, settings)
         if self._supersteps is not None:  # a chain takes as many steps as it has tasks
             config.setdefault("recursion_limit", len(self._execution.spec.tasks) + _STEPS_OF_OUR_OWN)
         return config
 
     def _native_stops(self, settings: RunSettings) -> dict[str, Any]:
-        """What LangGraph is to do about ``interrupt_before`` and ``interrupt_after``: tasks are its nodes or are not."""
+        """What LangGraph itself is to stop at: tasks are its nodes in one mode only."""
         if self._supersteps is None:
             return {}
         return {"interrupt_before": sorted(settings.stop_before), "interrupt_after": sorted(settings.stop_after)}
@@ -312,8 +314,8 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
     def _has_saver(self) -> bool:
         return isinstance(self.checkpointer, BaseCheckpointSaver)
 
-    def _keeps_state(self, config: RunnableConfig | None, settings: RunSettings) -> bool:
-        has_thread = "thread_id" in (config or {}).get("configurable", {})
+    def _keeps_state(self, config: RunnableConfig, settings: RunSettings) -> bool:
+        has_thread = "thread_id" in config.get("configurable", {})
         return has_thread and not settings.nested and self._has_saver()
 
     def _typed(self, output: dict[str, Any], header: RunHeader, journal: Mapping[str, TaskOutcome]) -> dict[str, Any]:

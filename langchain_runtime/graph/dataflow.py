@@ -82,17 +82,13 @@ class _DriverNode:
         followers = {follower for task_id in settings.stop_after for follower in nodes[task_id].next}
         return (settings.stop_before | followers) - set(header.released)
 
-    def _stopped_at_the_end(
-        self, update: dict[str, Any], settings: RunSettings, header: RunHeader
-    ) -> dict[str, Any]:
+    def _stopped_at_the_end(self, update: dict[str, Any], settings: RunSettings, header: RunHeader) -> dict[str, Any]:
         """Stand still after a last task, too, if the caller asked to stop after it."""
         nodes, outcomes = self._execution.spec.dag.nodes, outcomes_of(update)
         reached = [
             task_id
             for task_id in sorted(settings.stop_after - set(header.released))
-            if not nodes[task_id].next
-            and task_id in outcomes
-            and outcomes[task_id].state is TaskState.COMPLETED
+            if not nodes[task_id].next and task_id in outcomes and outcomes[task_id].state is TaskState.COMPLETED
         ]
         ended = RunHeader.model_validate(update["run"])
         if not reached or ended.state is RunState.RUNNING:
