@@ -173,7 +173,9 @@ class GuardedCall:
                 yield from self._pace.enter(bound.model, self._expected_use(bound))
             try:
                 bound = yield from self._holds.reserve(bound)
+                self._carry(bound)
             except BaseException as error:
+                yield from self._holds.end(release)
                 if self._pace is not None:
                     self._pace.leave()
                 if isinstance(error, ReservationLostError) and losses_left > 1:
@@ -181,7 +183,6 @@ class GuardedCall:
                 elif not (isinstance(error, BudgetExceededError) and self._step_down(error)):
                     raise
             else:
-                self._carry(bound)
                 return
 
     def _step_down(self, refusal: BudgetExceededError) -> bool:
@@ -333,16 +334,13 @@ class GuardedCall:
     def _settle(
         self, reported: ReportedUsage, reply: ChatResult | None, meter: StreamMeter[Any] | None = None
     ) -> Plan[None]:
-        bound, seen = self._bound, None
-        # No text has more tokens than bytes: most streams need no counting here.
-        if reported.usage is None and bound is not None and meter is not None and meter.bytes > bound.output_tokens:
-            seen = self._seen(meter, bound)
         self._ended = True
+        bound, seen = self._bound, self._beyond_cap(meter) if reported.usage is None else None
         if reported.undated_writes and providers.keeps_cache_for_an_hour(self._messages, self._asked):
             reported = reported.kept_for_an_hour()
         nano, usage = self._cost(reported), reported.usage
         if seen is not None and bound is not None and seen.usage.total > bound.tokens:
-            usage = seen.usage
+            usage = seen.usage  # the hold's tokens do not cover it
         run, key = self._run, self._reply_key
         if self._pace is not None:
             self._pace.succeeded(None if usage is None else usage.total)
@@ -375,6 +373,14 @@ class GuardedCall:
         if reported.usage is not None and len(reported.parts) == 1 and bound is not None:
             terms = bound.terms
             self._guard.pricing.estimator.observe(self._messages, reported.usage, model=terms.model, tools=terms.extras)
+
+    def _beyond_cap(self, meter: StreamMeter[Any] | None) -> _Seen | None:
+        """What has passed of a stream that may have written more than its cap; None of any other."""
+        bound = self._bound
+        # No text has more tokens than bytes: most streams need no counting.
+        if meter is None or bound is None or meter.bytes <= bound.output_tokens:
+            return None
+        return self._seen(meter, bound)
 
     def _release(self) -> Plan[None]:
         def give_back(held: Held) -> Step:

@@ -10,7 +10,10 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from langchain_runtime.backends.json_values import error_text
 
 T = TypeVar("T")
 
@@ -25,6 +28,9 @@ def run_in_daemon_thread(function: Callable[[], T], *, name: str, on_end: Callab
 
     Returns:
         A future of its result. Cancelling the future lets go of the thread; it does not stop it.
+
+    Raises:
+        RuntimeError: The system gives no more threads; ``on_end`` has been called.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -46,10 +52,14 @@ def run_in_daemon_thread(function: Callable[[], T], *, name: str, on_end: Callab
             result = context.run(function)
         except BaseException as caught:  # noqa: BLE001 - a body may raise anything; it is the awaiting side's to judge
             error = caught
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
             loop.call_soon_threadsafe(report, error, result)
 
-    threading.Thread(target=work, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError:
+        on_end()
+        raise
     return future
 
 
@@ -57,6 +67,6 @@ def _safe_to_await(error: BaseException) -> BaseException:
     """``StopIteration`` cannot be set on a future, and ``KeyboardInterrupt`` or ``SystemExit`` would end the loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    wrapped = RuntimeError(f"{type(error).__name__}: {error}")
+    wrapped = RuntimeError(f"the body raised {error_text(error)}")
     wrapped.__cause__ = error
     return wrapped

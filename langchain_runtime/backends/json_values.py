@@ -1,9 +1,11 @@
-"""What a body returned, as JSON."""
+"""What a body returned or raised, as JSON that journals and checkpoints can keep and read back."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import inspect
+import math
+from collections.abc import Iterable
+from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
 from pydantic import JsonValue
@@ -11,6 +13,21 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from langchain_runtime.contracts.errors import TaskResultNotSerializableError
 from langchain_runtime.contracts.run import TaskResult
+
+MAX_DEPTH: Final = 100
+"""Levels of lists and mappings in a value. Pydantic reads no more than 200 back, and records and checkpoints wrap
+what they keep in levels of their own."""
+
+MAX_ERROR_CHARACTERS: Final = 10_000
+"""Of the text of an error: it is kept in every checkpoint."""
+
+_WHOLE_NUMBERS: Final = range(-(2**63), 2**64)
+"""What LangGraph's checkpoints can hold (msgpack)."""
+
+_SHOWN_OF_A_GROUP: Final = 5
+"""Errors of an exception group that its text shows."""
+
+_HINT: Final = "return a string, number, list, dict or pydantic model, or convert the value in the body"
 
 
 def as_result(value: Any, *, task_id: str) -> TaskResult:
@@ -23,12 +40,15 @@ def as_result(value: Any, *, task_id: str) -> TaskResult:
         TaskResultNotSerializableError: JSON cannot carry it.
     """
     if isinstance(value, TaskResult):
-        return value
+        # Pydantic has looked at its values; that they are plain JSON is ours to see.
+        given = {"output": value.output, "outputs": value.outputs, "metadata": value.metadata}
+        plain: Any = to_json(given, task_id=task_id)
+        return value if plain == given else value.model_copy(update=plain)
     if isinstance(value, BaseMessage):
-        return TaskResult(output=str(value.text))
+        return TaskResult(output=well_formed(str(value.text)))
     if isinstance(value, dict) and _ends_in_a_message(value.get("messages")):
         rest = {str(key): to_json(item, task_id=task_id) for key, item in value.items() if key != "messages"}
-        return TaskResult(output=str(value["messages"][-1].text), outputs=rest)
+        return TaskResult(output=well_formed(str(value["messages"][-1].text)), outputs=rest)
     return TaskResult(output=to_json(value, task_id=task_id))
 
 
@@ -38,16 +58,111 @@ def to_json(value: Any, *, task_id: str) -> JsonValue:
     Raises:
         TaskResultNotSerializableError: JSON cannot carry it.
     """
+    if inspect.isgenerator(value):
+        # To read it would run the body's code in the event loop, perhaps for ever.
+        raise _not_serializable(value, "it is produced bit by bit", task_id, hint="return list(...) of it")
     try:
         plain: JsonValue = to_jsonable_python(value)
-        json.dumps(plain, allow_nan=False)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        raise TaskResultNotSerializableError(
-            f"task {task_id!r} returned a {type(value).__name__} that JSON cannot carry: {error}",
-            task_id=task_id,
-            hint="return a string, number, list, dict or pydantic model, or convert the value in the body",
-        ) from error
+        raise _not_serializable(value, error_text(error), task_id) from error
+    if problem := unfit(plain):
+        raise _not_serializable(value, problem, task_id)
     return plain
+
+
+def unfit(value: Any) -> str | None:
+    """Why a value of plain lists, mappings and scalars cannot be kept as JSON and read back; None if it can."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+                problem = _unfit_key(item)
+            elif isinstance(item, list):
+                below.extend(item)
+                continue
+            else:
+                problem = _unfit_scalar(item)
+            if problem:
+                return problem
+        if not below:
+            return None
+        level = below
+    return f"it is nested more than {MAX_DEPTH} levels deep"
+
+
+def error_text(error: BaseException) -> str:
+    """``Type: message`` of whatever was raised, as JSON can carry it: its ``__str__`` may itself raise."""
+    text = _plain_text(error)
+    if isinstance(error, BaseExceptionGroup):
+        text = f"{text}: {'; '.join(map(_plain_text, _first_leaves(error)))}"
+    if len(text) > MAX_ERROR_CHARACTERS:
+        text = f"{text[:MAX_ERROR_CHARACTERS]}... ({len(text):,} characters)"
+    return well_formed(text)
+
+
+def well_formed(text: str) -> str:
+    """The text with U+FFFD in place of lone surrogates, which no encoding can write; pairs become their character."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _unfit_key(mapping: dict[Any, Any]) -> str | None:
+    for key in mapping:
+        if not isinstance(key, str):
+            return f"its key {key!r} is no text"
+        if problem := _unfit_scalar(key):
+            return problem
+    return None
+
+
+def _unfit_scalar(item: Any) -> str | None:
+    if isinstance(item, str):
+        return None if _can_be_written(item) else f"its text {item[:80]!r} holds half a character (a lone surrogate)"
+    if isinstance(item, float):
+        return None if math.isfinite(item) else f"{item} is no JSON number"
+    if isinstance(item, int) and item not in _WHOLE_NUMBERS:
+        return f"a whole number of {item.bit_length()} bits does not fit 64"
+    return None
+
+
+def _can_be_written(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain_text(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        message = str(error)
+    except BaseException as raised:  # noqa: BLE001 - code of the body, which may raise anything
+        message = f"its text cannot be shown, __str__ raised {type(raised).__name__}"
+    return f"{name}: {message}" if message else name
+
+
+def _first_leaves(group: BaseExceptionGroup[Any]) -> Iterable[BaseException]:
+    waiting: list[BaseException] = [group]
+    shown = 0
+    while waiting and shown < _SHOWN_OF_A_GROUP:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(reversed(error.exceptions))
+        else:
+            shown += 1
+            yield error
+
+
+def _not_serializable(value: Any, problem: str, task_id: str, *, hint: str = _HINT) -> TaskResultNotSerializableError:
+    return TaskResultNotSerializableError(
+        f"task {task_id!r} returned a value ({type(value).__name__}) that JSON cannot carry: {problem}",
+        task_id=task_id,
+        hint=hint,
+    )
 
 
 def _ends_in_a_message(messages: Any) -> bool:

@@ -6,6 +6,7 @@ Ids end up in file names, database keys, thread ids and URLs, so their alphabet 
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator
@@ -15,6 +16,9 @@ from langchain_runtime.contracts.errors import InvalidInputError
 RESERVED_TASK_IDS: Final = frozenset({"driver", "prepare", "finish", "pause"})
 """Names of our own graph nodes."""
 
+RESERVED_PREFIX: Final = "__"
+"""Starts LangGraph's own names: ``__start__``, ``__end__``, ``__interrupt__`` in its streams."""
+
 CHILD_SEPARATOR: Final = "#"
 """Joins a ``for_each`` task and the index of its child: ``map#0``. Ours alone."""
 
@@ -22,6 +26,12 @@ _HINT: Final = "use 1 to 128 letters, digits, '_', '.' or '-', starting with a l
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _CHILD_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}({CHILD_SEPARATOR}[0-9]+)*")
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 160
+_shown = _repr.repr
+"""As ``repr``, but of bounded length: ids come from files that nobody vouches for."""
 
 
 def _is_safe(value: Any, pattern: re.Pattern[str]) -> bool:
@@ -36,7 +46,7 @@ def check_run_id(value: Any) -> str:
             holds ``..``.
     """
     if not _is_safe(value, _ID):
-        raise InvalidInputError(f"{value!r} is not a valid run id", hint=_HINT)
+        raise InvalidInputError(f"{_shown(value)} is not a valid run id", hint=_HINT)
     return str(value)
 
 
@@ -44,17 +54,20 @@ def check_task_id(value: Any) -> str:
     """Return ``value`` if it is a valid id for a task that a user names.
 
     Raises:
-        InvalidInputError: As for run ids, or the id is one of our own node names.
+        InvalidInputError: As for run ids, or the id is a name of our own nodes or of LangGraph's.
     """
-    if not _is_safe(value, _ID) or value in RESERVED_TASK_IDS:
+    if not _is_safe(value, _ID) or value in RESERVED_TASK_IDS or value.startswith(RESERVED_PREFIX):
         reserved = ", ".join(sorted(RESERVED_TASK_IDS))
-        raise InvalidInputError(f"{value!r} is not a valid task id", hint=f"{_HINT}; reserved: {reserved}")
+        raise InvalidInputError(
+            f"{_shown(value)} is not a valid task id",
+            hint=f"{_HINT}; reserved: {reserved}, and whatever starts with {RESERVED_PREFIX!r}",
+        )
     return str(value)
 
 
 def _task_id(value: Any) -> str:
     if not _is_safe(value, _CHILD_ID):
-        raise InvalidInputError(f"{value!r} is not a valid task id", hint=_HINT)
+        raise InvalidInputError(f"{_shown(value)} is not a valid task id", hint=_HINT)
     return str(value)
 
 

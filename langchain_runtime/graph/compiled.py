@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.runnables.graph import Graph
 from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Overwrite, StateSnapshot
@@ -18,7 +19,7 @@ from langchain_runtime.contracts.run import Run, RunHeader, RunState, TaskOutcom
 from langchain_runtime.graph.dataflow import PAUSE, dataflow_builder
 from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.plan import RunPlan, plan_run
-from langchain_runtime.graph.run_settings import RunSettings, is_nested, read_settings, task_names, with_settings
+from langchain_runtime.graph.run_settings import RunSettings, is_node, read_settings, task_names, with_settings
 from langchain_runtime.graph.run_view import assemble_run, header_of, outcomes_of, results_of
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec
@@ -123,6 +124,8 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         config = {**self._own_config(config, settings), "max_concurrency": self._threads(settings)}
         try:
             yield from super().stream(input, config, **self._native_stops(settings), **kwargs)
+        except GraphInterrupt as questions:  # on the way to a parent graph
+            raise _each_once(questions) from None
         finally:
             if self._supersteps is not None:
                 self._supersteps.end(settings.key)
@@ -147,6 +150,8 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         try:
             async for chunk in super().astream(input, config, **self._native_stops(settings), **kwargs):
                 yield chunk
+        except GraphInterrupt as questions:
+            raise _each_once(questions) from None
         finally:
             if self._supersteps is not None:
                 await self._supersteps.aend(settings.key)
@@ -354,9 +359,14 @@ def _before(given: Any, snapshot: StateSnapshot, config: RunnableConfig) -> dict
     return {"results": Overwrite(completed), "run": resumed.model_dump(mode="json")}
 
 
+def _each_once(questions: GraphInterrupt) -> GraphInterrupt:
+    """LangGraph collects a question from the task that asks and from the driver that passes it on."""
+    return GraphInterrupt(tuple({question.id: question for question in questions.args[0]}.values()))
+
+
 def _is_result(output: Any, config: RunnableConfig | None) -> bool:
     """Whether the output is a run's, and for a caller; a parent graph keeps it in its own state, as JSON."""
-    return isinstance(output, dict) and "results" in output and "run" in output and not is_nested(config)
+    return isinstance(output, dict) and "results" in output and "run" in output and not is_node(config)
 
 
 def _drawn(name: str) -> RunnableLambda[Any, Any]:

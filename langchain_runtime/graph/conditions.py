@@ -11,7 +11,11 @@ from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import TaskOutcome
 from langchain_runtime.contracts.task_spec import Condition
 
-_MISSING: Final = object()
+MISSING: Final = object()
+"""What ``look_up`` finds where there is nothing; None is a value."""
+
+RESULT_ROOTS: Final = frozenset({"output", "outputs"})
+"""What a path into a result can start with."""
 
 _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "eq": operator.eq,
@@ -34,8 +38,8 @@ def holds(condition: Condition, outcomes: Mapping[str, TaskOutcome]) -> bool:
     Raises:
         InvalidInputError: The values cannot be compared in this way.
     """
-    found = _look_up(outcomes[condition.task], condition.path)
-    if found is _MISSING:
+    found = look_up(outcomes[condition.task], condition.path)
+    if found is MISSING:
         return False
     try:
         return _OPERATORS[condition.op](found, condition.value)
@@ -45,14 +49,15 @@ def holds(condition: Condition, outcomes: Mapping[str, TaskOutcome]) -> bool:
         ) from error
 
 
-def _look_up(outcome: TaskOutcome, path: str) -> Any:
+def look_up(outcome: TaskOutcome, path: str) -> Any:
+    """The value at ``path`` in a result, ``MISSING`` if there is none; a number is an index into a list."""
     head, *rest = path.split(".")
-    value: Any = {"output": outcome.output, "outputs": outcome.outputs}.get(head, _MISSING)
+    value: Any = getattr(outcome, head) if head in RESULT_ROOTS else MISSING
     for step in rest:
         if isinstance(value, dict):
-            value = value.get(step, _MISSING)
+            value = value.get(step, MISSING)
         elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
             value = value[int(step)]
         else:
-            return _MISSING
+            return MISSING
     return value

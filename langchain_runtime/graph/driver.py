@@ -225,14 +225,18 @@ class Driver:
         if isinstance(last, Begin):
             self._announce(self._planner.states)
         for event in report.events:
-            if isinstance(event, Grew) and event.tasks:
-                added = tuple(task.task_id for task in event.tasks)
-                self._log.emit(TasksAdded(run_id=self._run_id, parent=event.parent, tasks=added))
-                self._announce(added)
+            if isinstance(event, Grew):
+                self._note_growth(event)
         if report.question is not None and report.outcome is not None:
             await self._suspend(report.outcome, report.question)
         elif report.outcome is not None:
             await self._note_end(report.outcome)
+
+    def _note_growth(self, event: Grew) -> None:
+        added = tuple(task.task_id for task in event.tasks if not task.state.ended)
+        if added:
+            self._log.emit(TasksAdded(run_id=self._run_id, parent=event.parent, tasks=added))
+            self._announce(added)
 
     async def _note_end(self, outcome: TaskOutcome) -> None:
         self._used[outcome.task] = outcome.usage

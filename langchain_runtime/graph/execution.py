@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
-from langgraph.types import Overwrite
 
 from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.leases import lease_keeper
@@ -100,7 +99,7 @@ class Execution:
             spec_hash=self.spec.fingerprint,
             task_hashes=getattr(self.spec, "task_hashes", {}),
         )
-        return {"run": header.model_dump(mode="json"), "results": Overwrite({})}
+        return {"run": header.model_dump(mode="json"), "results": None}
 
     # --- driver ------------------------------------------------------------------------------------------------------
 
@@ -214,7 +213,7 @@ class Execution:
             RunStarted(
                 run_id=run_id,
                 name=self.spec.name,
-                tasks=len(self.spec.tasks) + sum(len(each.tasks) for each in grown),
+                tasks=len({*self.spec.tasks, *outcomes, *(task.task_id for each in grown for task in each.tasks)}),
                 finished=sum(outcome.state is TaskState.COMPLETED for outcome in outcomes.values()),
                 limit=policy.budget_limit,
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableParallel
 from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
@@ -16,7 +16,7 @@ from langgraph.store.memory import InMemoryStore
 from pydantic import JsonValue, ValidationError
 
 from langchain_runtime.adapters.providers import model_id
-from langchain_runtime.backends import as_body
+from langchain_runtime.backends import TaskBody, as_body
 from langchain_runtime.context import MemoryManager
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.context import ContextPolicy
@@ -147,6 +147,35 @@ class RunGraph:
         return self
 
     @classmethod
+    def from_runnables(
+        cls,
+        runnables: Mapping[str, Any] | RunnableParallel[Any],
+        *,
+        deps: Mapping[str, Sequence[str] | Mapping[str, str]] | None = None,
+        policy: RunPolicy | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """A graph of what ``RunnableParallel`` takes, or of one: each step a task, durable and within the budget.
+
+        Args:
+            runnables: Task id -> Runnable or function; each receives the run's inputs and what it depends on.
+            deps: Task id -> what it waits for, as for ``add_task``; those without an entry start at once.
+            policy: As for the class.
+            name: As for the class.
+
+        Raises:
+            InvalidInputError: ``deps`` names a task that is not there, or a body cannot be one.
+        """
+        steps = runnables.steps__ if isinstance(runnables, RunnableParallel) else runnables
+        waits = dict(deps or {})
+        if unknown := sorted(waits.keys() - steps.keys()):
+            raise InvalidInputError(f"deps names {unknown[0]!r}, which is not among the runnables")
+        graph = cls(policy, name=name)
+        for task_id, body in steps.items():
+            graph.add_task(task_id, body, deps=waits.get(task_id, ()))
+        return graph
+
+    @classmethod
     def from_file(cls, path: str | Path, *, allow_code: bool = False) -> Self:
         """Read a run file, YAML or JSON.
 
@@ -242,7 +271,7 @@ class RunGraph:
             models={**rungs, **(models or {})},
             ladder=run_ladder,
             gates=ModelGates(self._policy.per_model, breaker=breaker, price_as=price_as),
-            cache=TaskCache(cache, spec.fingerprint),
+            cache=TaskCache(cache, spec.fingerprint, _bodies_of(spec)),
         )
         return CompiledRunGraph.of(
             spec,
@@ -266,6 +295,10 @@ class RunGraph:
             response_format=response_format,
             tools=tools,
         )
+
+
+def _bodies_of(spec: GraphSpec) -> dict[str, TaskBody]:
+    return {task_id: definition.body for task_id, definition in spec.tasks.items() if definition.body is not None}
 
 
 def _imported(reference: str, task_id: str) -> Runnable[Any, Any] | Any:

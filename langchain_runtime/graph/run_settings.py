@@ -23,6 +23,9 @@ CONTINUE_RUN: Final = "continue_run"
 _SETTINGS: Final = "__lcr_settings"
 """Key of ``config["configurable"]`` under which our nodes find the settings; LangGraph keeps such keys to itself."""
 
+_PARENT_TASK: Final = "__pregel_task_id"
+"""Key under which LangGraph tells what runs inside a node which task that is."""
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -63,7 +66,7 @@ def read_settings(
         stop_after: As for ``RunSettings``.
     """
     configurable = _effective_configurable(config)
-    nested = is_nested(config)
+    nested = _PARENT_TASK in configurable  # also when a function of the user's calls us in a node of theirs
     return RunSettings(
         run_id=None if nested else configurable.get(RUN_ID),
         budgets=tuple(configurable.get(BUDGETS) or ()),
@@ -90,9 +93,9 @@ def settings_of(config: RunnableConfig) -> RunSettings:
     return settings
 
 
-def is_nested(config: RunnableConfig | None) -> bool:
-    """Whether a parent graph called us: it passes its task on in the config, or around it."""
-    return "__pregel_task_id" in _effective_configurable(config)
+def is_node(config: RunnableConfig | None) -> bool:
+    """Whether LangGraph itself called us, as a node of a parent graph, and keeps what we return in its state."""
+    return _PARENT_TASK in ((config or {}).get("configurable") or {})
 
 
 def task_names(given: str | Sequence[str] | None, known: Mapping[str, Any]) -> frozenset[str] | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import JsonValue
@@ -16,8 +16,12 @@ from langchain_runtime.backends import TaskBody
 from langchain_runtime.context import check_names, variables
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import DAG, RetrySpec, RunPolicy, Task, TaskInput
-from langchain_runtime.contracts.task_spec import Dependency, TaskSpec
+from langchain_runtime.contracts.task_spec import Dependency, ForEach, TaskSpec
+from langchain_runtime.graph.conditions import RESULT_ROOTS
 from langchain_runtime.orchestration import DependencyResolver, topological_order
+
+_TASK_HASH_DIGITS: Final = 12
+"""Of 64: enough to tell the tasks of one graph apart, and small in every checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class TaskDefinition:
         chat_model: Prompts: the model itself where the author passed an object; None opens it by name.
         response_format: Prompts: schema of a structured reply, a JSON Schema or a pydantic class.
         tools: Prompts: tools for the model; makes the task an agent's loop.
+        inputs: Values for this task alone, over the run's inputs. Like the outputs of dependencies they reach a model
+            even if the prompt does not name them.
     """
 
     spec: TaskSpec
@@ -39,11 +45,23 @@ class TaskDefinition:
     chat_model: BaseChatModel | None = None
     response_format: Any = None
     tools: tuple[Any, ...] = ()
+    inputs: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @property
     def is_single_call(self) -> bool:
         """Whether it makes exactly one model call over a view that is known at dispatch, so a hold can be made then."""
         return self.spec.prompt is not None and self.response_format is None and not self.tools
+
+    def record(self, deps: Iterable[str]) -> Task:
+        """A fresh record of the task, pending, that waits for ``deps``; repeated ones count once."""
+        return Task(
+            id=self.spec.id,
+            inputs=TaskInput(prompt=self.spec.prompt, inputs=dict(self.inputs), metadata=self.spec.metadata),
+            deps=list(dict.fromkeys(deps)),
+            model=self.model,
+            priority=self.spec.priority,
+            expected_seconds=self.spec.expected_seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -55,12 +73,16 @@ class GraphSpec:
         policy: How runs are carried out.
         tasks: By id, in the order they were added.
         inputs: Default values of the run's inputs.
+        model: ``provider:name`` for prompts that are made at run time and name none; None for no such model.
+        chat_model: That model itself where the author passed an object; None opens it by name.
     """
 
     name: str
     policy: RunPolicy
     tasks: Mapping[str, TaskDefinition]
     inputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    model: str | None = None
+    chat_model: BaseChatModel | None = None
 
     @classmethod
     def checked(
@@ -70,6 +92,8 @@ class GraphSpec:
         policy: RunPolicy,
         definitions: Sequence[TaskDefinition],
         inputs: Mapping[str, JsonValue],
+        model: str | None = None,
+        chat_model: BaseChatModel | None = None,
     ) -> GraphSpec:
         """Resolve ``task.output`` references and check everything that does not depend on a run's inputs.
 
@@ -81,7 +105,10 @@ class GraphSpec:
         tasks = {d.spec.id: _with_resolved_deps(d, known) for d in definitions}
         for definition in tasks.values():
             _check_task(definition)
-        graph = cls(name=name, policy=policy, tasks=tasks, inputs=dict(inputs))
+            check_names(definition.spec, inputs)
+        graph = cls(
+            name=name, policy=policy, tasks=tasks, inputs=dict(inputs), model=model, chat_model=chat_model
+        )
         DependencyResolver().validate(graph.dag)
         return graph
 
@@ -92,27 +119,26 @@ class GraphSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of what the tasks are; a run is resumed only under the same one.
+        """Hash of what the tasks are; a run is resumed only under the same one."""
+        return _digest(self.task_hashes)
+
+    @cached_property
+    def task_hashes(self) -> dict[str, str]:
+        """Short hash of what each task is, by task id, to tell what has changed when the fingerprint differs.
 
         Models are left out: to go on with another model is a reason to resume.
         """
         left_out = {"model", "priority", "expected_seconds", "metadata", "retry"}
-        described = [definition.spec.model_dump(mode="json", exclude=left_out) for definition in self.tasks.values()]
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return {
+            task_id: _digest(definition.spec.model_dump(mode="json", exclude=left_out))[:_TASK_HASH_DIGITS]
+            for task_id, definition in self.tasks.items()
+        }
 
     def new_tasks(self) -> list[Task]:
         """Fresh task records, all pending."""
         return [
-            Task(
-                id=spec.id,
-                inputs=TaskInput(prompt=spec.prompt, metadata=spec.metadata),
-                deps=list(dict.fromkeys(dependency.task for dependency in spec.deps)),
-                model=definition.model,
-                priority=spec.priority,
-                expected_seconds=spec.expected_seconds,
-            )
+            definition.record(dependency.task for dependency in definition.spec.deps)
             for definition in self.tasks.values()
-            for spec in (definition.spec,)
         ]
 
     def run_inputs(self, given: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -124,7 +150,7 @@ class GraphSpec:
         inputs = {**self.inputs, **given}
         for definition in self.tasks.values():
             check_names(definition.spec, inputs)
-            _check_variables(definition.spec, inputs)
+            check_variables(definition.spec, inputs)
         return inputs
 
     @property
@@ -172,23 +198,53 @@ def _check_task(definition: TaskDefinition) -> None:
         raise InvalidInputError(
             f"task {spec.id!r} has a prompt but no model", hint='pass model="provider:name" to the task or to RunGraph'
         )
-    for name in ("tier", "for_each"):
-        if getattr(spec, name) is not None:
-            raise InvalidInputError(f"task {spec.id!r}: {name} is not available in this version")
-    if spec.when is not None and spec.when.task not in {dependency.task for dependency in spec.deps}:
+    if spec.tier is not None:
+        raise InvalidInputError(f"task {spec.id!r}: tier is not available in this version")
+    deps = {dependency.task for dependency in spec.deps}
+    if spec.for_each is not None:
+        _check_for_each(spec, spec.for_each, deps)
+    if spec.when is not None and spec.when.task not in deps:
         raise InvalidInputError(
             f"task {spec.id!r} has a condition on {spec.when.task!r}, which is not one of its dependencies",
             hint=f"add {spec.when.task!r} to its deps",
         )
 
 
-def _check_variables(spec: TaskSpec, inputs: Mapping[str, JsonValue]) -> None:
+def _check_for_each(spec: TaskSpec, source: ForEach, deps: Collection[str]) -> None:
+    if source.task not in deps:
+        raise InvalidInputError(
+            f"task {spec.id!r} is to run for each item of {source.task!r}, which is not one of its dependencies",
+            hint=f"add {source.task!r} to its deps",
+        )
+    if source.path.partition(".")[0] not in RESULT_ROOTS:
+        raise InvalidInputError(
+            f"task {spec.id!r} is to run for each item of {source.path!r}, where no task has a value",
+            hint="a path starts with output, or with outputs and the name of one",
+        )
+
+
+def check_variables(spec: TaskSpec, inputs: Iterable[str]) -> None:
+    """Check that something supplies every variable of a task's prompt.
+
+    Args:
+        spec: With its dependencies resolved.
+        inputs: Names of the inputs that the task receives.
+
+    Raises:
+        InvalidInputError: The prompt is malformed, or has a variable that nothing supplies.
+    """
     if spec.prompt is None:
         return
     supplied = {*inputs, *(dependency.alias for dependency in spec.deps)}
+    if spec.for_each is not None:
+        supplied.add(spec.for_each.as_)
     if missing := [name for name in variables(spec.prompt) if name not in supplied]:
         raise InvalidInputError(
             f"the prompt of task {spec.id!r} uses {{{missing[0]}}}, which nothing supplies",
             hint="pass it as an input, add it to deps, or write {{ and }} for braces; supplied: "
             + (", ".join(sorted(supplied)) or "nothing"),
         )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

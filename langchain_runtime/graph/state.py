@@ -8,8 +8,8 @@ from typing_extensions import TypedDict  # before Python 3.12 pydantic makes no 
 
 
 def merge_results(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any]:
-    """Later outcomes of a task replace earlier ones."""
-    return {**(old or {}), **(new or {})}
+    """Later outcomes of a task replace earlier ones; None drops them all."""
+    return {} if new is None else {**(old or {}), **new}
 
 
 class RunInput(TypedDict, total=False):

@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Final
@@ -30,7 +30,6 @@ from langchain_runtime.adapters.providers import model_id
 from langchain_runtime.adapters.replies import reply_key
 from langchain_runtime.backends.task_body import FunctionBody, RunnableBody, TaskBody, call_arguments
 from langchain_runtime.contracts.errors import TaskTimeoutError
-from langchain_runtime.contracts.identifiers import CHILD_SEPARATOR
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.run import TaskOutcome, TaskResult, TaskState, now
 from langchain_runtime.graph.spec import TaskDefinition
@@ -50,13 +49,23 @@ class TaskCache:
 
     Args:
         cache: LangGraph's; None keeps results in memory.
-        fingerprint: Tells the graph's own bodies from those of others.
+        fingerprint: Tells the graph's bodies from those of other graphs.
+        bodies: The graph's bodies by task id.
         clock: The time in UTC.
     """
 
-    def __init__(self, cache: BaseCache[Any] | None, fingerprint: str, *, clock: Callable[[], datetime] = now) -> None:
+    def __init__(
+        self,
+        cache: BaseCache[Any] | None,
+        fingerprint: str,
+        bodies: Mapping[str, TaskBody] | None = None,
+        *,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
         self._cache: BaseCache[Any] = InMemoryCache() if cache is None else cache
         self._fingerprint = fingerprint
+        self._bodies = dict(bodies or {})  # keeps them alive, so that ids go on naming them
+        self._tasks = {id(body): task_id for task_id, body in self._bodies.items()}
         self._clock = clock
         self._lock = threading.Lock()
         self._under_way: dict[str, deque[Future[str | None]]] = {}
@@ -65,15 +74,16 @@ class TaskCache:
         """The same for tasks that do the same work.
 
         Prompts are equal in all graphs: same model and settings, messages, tools and reply format. Other bodies are
-        equal within a graph: same task, inputs and name of the function or class.
+        equal within a graph: same task of the graph, inputs and name of the function or class. A child of a
+        ``for_each`` task, or a task that is like another, has that one's body.
 
         Args:
-            definition: Whose body is run: the ``for_each`` task of a child, the other task of one that is like it.
+            definition: What the task does.
             job: With the inputs; prompts: with messages and model, before money is reserved.
             model: Prompts: the chat model of that name.
         """
         if model is None:
-            task = definition.spec.id.partition(CHILD_SEPARATOR)[0]
+            task = self._tasks.get(id(definition.body), definition.spec.id)
             return _digest([self._fingerprint, task, _name_of(definition.body), job.inputs])
         settings = {
             "settings": model.asdict(),

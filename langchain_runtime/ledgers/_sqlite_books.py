@@ -239,8 +239,9 @@ class SqliteBooks(Books):
         return None if row is None else bytes(row[0])
 
     def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
-        self._execute("INSERT INTO replies VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (key, reply, self.now))
-        self._execute("UPDATE reservations SET reply_key = ? WHERE lease = ?", (key, entry.lease))
+        kept = self._execute("INSERT INTO replies VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (key, reply, self.now))
+        if kept.rowcount:
+            self._execute("UPDATE reservations SET reply_key = ? WHERE lease = ?", (key, entry.lease))
 
     def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
         rows = self._execute(_REPLY_KEYS, (run_id,)).fetchall()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from math import inf
 from typing import Any, Self, TypeVar
@@ -112,7 +112,7 @@ class _MemoryBooks(Books):
         self._runs: dict[str, list[Entry]] = {}
         self._ended: deque[str] = deque()
         self._replies: dict[str, bytes] = {}
-        self._reply_keys: dict[tuple[str, str], list[str]] = {}
+        self._reply_keys: dict[tuple[str | None, str | None], list[str]] = {}
         self._outcomes: dict[str, dict[str, tuple[bool, str]]] = {}
         self._positions = count(1)
         self._events: dict[str, list[tuple[int, str]]] = {}
@@ -226,9 +226,9 @@ class _MemoryBooks(Books):
         return self._replies.get(key)
 
     def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
-        hold = entry.hold
-        if self._replies.setdefault(key, reply) is reply and hold.run_id is not None and hold.task_id is not None:
-            self._reply_keys.setdefault((hold.run_id, hold.task_id), []).append(key)
+        if key not in self._replies:
+            self._replies[key] = reply
+            self._reply_keys.setdefault((entry.hold.run_id, entry.hold.task_id), []).append(key)
 
     def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
         for task_id in task_ids:

@@ -113,7 +113,8 @@ class Suspended:
 class Grew:
     """Tasks joined the run.
 
-    The only event that may come before ``Begin``: tasks that joined in an earlier execution join again.
+    The only event that may come before ``Begin``: tasks that joined in an earlier execution join again, and a parent
+    that waits for them need not run for that.
 
     Attributes:
         now: When.

@@ -269,7 +269,8 @@ class ParallelExecutor:
     def _grow(self, event: Grew) -> list[Action]:
         if self._over:
             return []
-        if event.parent_waits:
+        leaves = event.parent_waits and self._begun
+        if leaves:
             self._running.require(event.parent)
             if self._course.stopping:  # it would wait for ever, so it ends as a cancelled task does
                 return self._ended(Ended(event.parent, event.now, TaskState.FAILED))
@@ -277,7 +278,7 @@ class ParallelExecutor:
         concerned = [task.task_id for task in event.tasks]
         for task in event.tasks:
             self._take_in(task)
-        if event.parent_waits:
+        if leaves:
             self._leave_unattempted(event.parent)
             self._retry_deferred()
             concerned.append(event.parent)

@@ -16,6 +16,7 @@ from langchain_runtime.orchestration.task_ids import did_you_mean
 from langchain_runtime.orchestration.urgency import CriticalPath, Urgency
 
 _NOT_STARTED: Final = frozenset({TaskState.PENDING, TaskState.READY})
+_OPEN: Final = _NOT_STARTED | {TaskState.RUNNING}
 
 
 class Scheduler:
@@ -121,7 +122,7 @@ class Scheduler:
         Args:
             tasks: They may depend on one another, and on any task of the run, whatever its state.
             parent: The task that they come from.
-            parent_waits: The parent, which runs, is pending until all of them are completed, and then ready again.
+            parent_waits: The parent, whether it was started or not, is pending until all of them are completed, too.
 
         Returns:
             The tasks that can never run and are skipped now, in topological order: new ones that depend on a task
@@ -130,13 +131,13 @@ class Scheduler:
 
         Raises:
             TaskNotFoundError: There is no such parent.
-            TaskNotReadyError: The parent is to wait and does not run.
+            TaskNotReadyError: The parent is to wait and has ended.
             InvalidInputError: A new task's id is malformed, or its state is neither pending nor an end.
             InvalidDAGError: A new task's id is used already.
             DependencyNotFoundError: A dependency is neither in the run nor among the new tasks.
             CyclicDependencyError: Tasks would wait for one another.
         """
-        self._expect(parent, {TaskState.RUNNING} if parent_waits else set(TaskState))
+        self._expect(parent, _OPEN if parent_waits else set(TaskState))
         joining = in_order_of_joining(
             tasks, parent=parent, parent_waits=parent_waits, states=self._states, following=self._next
         )
@@ -145,6 +146,7 @@ class Scheduler:
         skipped = [task.task_id for task in joining if self._join(task)]
         if parent_waits:
             self._states[parent] = TaskState.PENDING
+            self._ready.pop(parent, None)
             if self._wait_for(parent, [task.task_id for task in joining]):
                 skipped += [parent, *self._skip_downstream(parent)]
         return skipped
@@ -249,7 +251,7 @@ class Scheduler:
         self._ready[task_id] = None
 
     def _end(self, task_id: str, state: TaskState) -> None:
-        self._expect(task_id, {TaskState.PENDING, TaskState.READY, TaskState.RUNNING})
+        self._expect(task_id, _OPEN)
         self._ready.pop(task_id, None)
         self._states[task_id] = state
         self._unfinished -= 1
@@ -259,6 +261,7 @@ class Scheduler:
         task_id, deps = task.task_id, list(dict.fromkeys(task.deps))
         self._position[task_id] = len(self._position)
         self._next[task_id] = []
+        self._blockers[task_id] = 0
         self._states[task_id] = task.state
         if task.state is TaskState.PENDING:
             self._unfinished += 1
@@ -270,10 +273,10 @@ class Scheduler:
         return False
 
     def _wait_for(self, task_id: str, deps: Sequence[str]) -> bool:
-        """Let a pending task wait for these: ready if all are completed, skipped (True) if one never will be."""
+        """Let a pending task wait for these, too: ready if nothing is open, skipped (True) if one never completes."""
         for dependency in deps:
             self._next[dependency].append(task_id)
-        self._blockers[task_id] = sum(self._states[dependency] is not TaskState.COMPLETED for dependency in deps)
+        self._blockers[task_id] += sum(self._states[dependency] is not TaskState.COMPLETED for dependency in deps)
         if cause := self._cause_among(deps):
             self._skip(task_id, cause)
             return True

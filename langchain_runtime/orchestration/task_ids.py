@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
 
 _NUMBER = re.compile(r"([0-9]+)")
+
+_COMPARED: Final = 500
+"""Ids before and after the unknown one in the alphabet: to compare it with 50,000 long ones took 35 s."""
 
 
 def natural_key(task_id: str) -> tuple[list[str | int], str]:
@@ -17,5 +22,7 @@ def natural_key(task_id: str) -> tuple[list[str | int], str]:
 
 def did_you_mean(task_id: str, known: Iterable[str]) -> str | None:
     """A hint with the known id nearest to ``task_id``; None if nothing resembles it."""
-    nearest = get_close_matches(task_id, known, n=1)
+    ids = sorted(known)
+    place = bisect(ids, task_id)
+    nearest = get_close_matches(task_id, ids[max(0, place - _COMPARED) : place + _COMPARED], n=1)
     return f"did you mean {nearest[0]!r}?" if nearest else None

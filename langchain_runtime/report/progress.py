@@ -17,7 +17,9 @@ from langchain_runtime.contracts.events import (
     TaskFinished,
     TaskReady,
     TaskRetried,
+    TasksAdded,
     TaskStarted,
+    TaskSuspended,
 )
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunState, TaskError, TaskState
@@ -152,7 +154,9 @@ class Progress:
                 self._holds.pop(event.reservation_id, None)
                 usage = Usage(tokens=event.usage or TokenUsage(), cost=event.cost)
                 self._tally.call(event.task, usage)
-            case TaskReady() | TaskStarted() | TaskRetried() | TaskFinished():
+            case TasksAdded():
+                self._total = None if self._total is None else self._total + len(event.tasks)
+            case TaskReady() | TaskStarted() | TaskRetried() | TaskSuspended() | TaskFinished():
                 self._move(event)
             case _:
                 pass
@@ -172,11 +176,11 @@ class Progress:
         self._final = None
         self._holds.clear()
 
-    def _move(self, event: TaskReady | TaskStarted | TaskRetried | TaskFinished) -> None:
+    def _move(self, event: TaskReady | TaskStarted | TaskRetried | TaskSuspended | TaskFinished) -> None:
         known = self._tasks.get(event.task)
         before = known or TaskProgress(event.task, TaskState.PENDING)
         match event:
-            case TaskReady():
+            case TaskReady() | TaskSuspended():
                 after = replace(before, state=TaskState.READY)
             case TaskStarted():
                 after = replace(

@@ -133,6 +133,104 @@ class JournalRules(LedgerDriver):
         assert self.ledger.events("unknown") == []
 
 
+class ForgetRules(LedgerDriver):
+    """Tasks that are to be done anew: what is dropped, and what stays."""
+
+    def done(self, task: str, run: str = "r") -> str:
+        """A task that bought a reply and completed; returns the reply's key."""
+        outcome, call = TaskOutcome(task=task, state=TaskState.COMPLETED), self.sent(run_id=run, task_id=task)
+        settlement = Settlement(reservation_id=call, nano=5, reply_key=f"{run}-{task}", reply=b"reply")
+        self.ledger.settle(settlement, outcome=outcome, run_id=run)
+        return f"{run}-{task}"
+
+    def test_a_forgotten_task_has_neither_outcome_nor_reply(self) -> None:
+        self.scope()
+        key = self.done("a")
+        assert self.ledger.forget("r", ["a"]) == 1
+        assert (self.ledger.outcome("r", "a"), self.ledger.replay(key)) == (None, None)
+        assert self.ledger.outcomes("r") == {}
+
+    def test_other_tasks_and_other_runs_are_not_touched(self) -> None:
+        self.scope()
+        self.done("a")
+        kept = [self.done("b"), self.done("a", run="other"), self.done("a.b"), self.done("a#0")]
+        self.settle(self.sent(run_id="r"), 1, reply_key="outside", reply=b"of no task")
+        self.settle(self.sent(), 1, reply_key="free", reply=b"of no run")
+        assert self.ledger.forget("r", ["a"]) == 1
+        assert list(self.ledger.outcomes("r")) == ["b", "a.b", "a#0"]
+        assert list(self.ledger.outcomes("other")) == ["a"]
+        assert all(self.ledger.replay(key) is not None for key in (*kept, "outside", "free"))
+
+    def test_every_reply_of_a_task_is_forgotten_of_a_failed_one_too(self) -> None:
+        self.scope()
+        for number in range(3):
+            self.settle(self.sent(run_id="r", task_id="a"), 1, reply_key=f"call-{number}", reply=b"reply")
+        self.ledger.record_outcome("r", TaskOutcome(task="a", state=TaskState.FAILED))
+        assert self.ledger.forget("r", ["a"]) == 1
+        assert [self.ledger.replay(f"call-{number}") for number in range(3)] == [None] * 3
+
+    def test_replies_are_forgotten_where_there_is_no_outcome(self) -> None:
+        self.scope()
+        self.settle(self.sent(run_id="r", task_id="a"), 1, reply_key="key", reply=b"reply")
+        assert self.ledger.forget("r", ["a"]) == 0
+        assert self.ledger.replay("key") is None
+
+    def test_a_reply_that_came_with_a_second_settlement_is_forgotten_too(self) -> None:
+        self.scope()
+        call = self.sent(run_id="r", task_id="a")
+        self.settle(call, 1)
+        self.settle(call, 1, reply_key="key", reply=b"reply")
+        self.ledger.forget("r", ["a"])
+        assert self.ledger.replay("key") is None
+
+    def test_a_reply_belongs_to_the_task_that_bought_it_first(self) -> None:
+        self.scope()
+        for task in ("a", "b"):
+            self.settle(self.sent(run_id="r", task_id=task), 1, reply_key="key", reply=task.encode())
+        self.ledger.forget("r", ["b"])
+        assert self.ledger.replay("key") == b"a"
+        self.ledger.forget("r", ["a"])
+        assert self.ledger.replay("key") is None
+
+    def test_money_and_events_stay(self) -> None:
+        self.scope()
+        self.done("a")
+        self.ledger.append_events([TaskReady(run_id="r", task="a")])
+        held = self.reserve(run_id="r", task_id="a")
+        before = self.ledger.balance("user"), self.ledger.reservations("r"), self.ledger.events("r")
+        self.ledger.forget("r", ["a"])
+        assert (self.ledger.balance("user"), self.ledger.reservations("r"), self.ledger.events("r")) == before
+        assert self.state(held.hold.id) is ReservationState.HELD
+
+    def test_a_forgotten_task_is_recorded_anew_behind_the_others(self) -> None:
+        self.scope()
+        key = self.done("a")
+        self.done("b")
+        self.ledger.forget("r", ["a"])
+        self.settle(self.sent(run_id="r", task_id="a"), 3, reply_key=key, reply=b"another")
+        self.ledger.record_outcome("r", TaskOutcome(task="a", state=TaskState.COMPLETED, output="new"))
+        assert self.ledger.replay(key) == b"another"
+        assert {task: outcome.output for task, outcome in self.ledger.outcomes("r").items()} == {"b": None, "a": "new"}
+        assert list(self.ledger.outcomes("r")) == ["b", "a"]
+        assert self.ledger.forget("r", ["a"]) == 1
+        assert self.ledger.replay(key) is None
+
+    def test_forgetting_what_is_not_known_changes_nothing(self) -> None:
+        self.scope()
+        key = self.done("a")
+        assert (
+            self.ledger.forget("r", []) == self.ledger.forget("r", ["b"]) == self.ledger.forget("unknown", ["a"]) == 0
+        )
+        assert self.ledger.forget("r", ["a", "b", "a"]) == 1
+        assert self.ledger.forget("r", ["a"]) == 0
+        assert self.ledger.replay(key) is None
+
+    def test_any_number_of_tasks_is_forgotten_at_once(self) -> None:
+        tasks = [f"t{number}" for number in range(2_000)]
+        self.ledger.record_outcome("r", TaskOutcome(task="t7", state=TaskState.COMPLETED))
+        assert self.ledger.forget("r", tasks) == 1
+
+
 class TwinRules(LedgerDriver):
     """The async half means what the sync half means."""
 
@@ -159,6 +257,8 @@ class TwinRules(LedgerDriver):
             assert await ledger.areplay("key") == b"reply"
             assert await ledger.aoutcome("r", "t") == (await ledger.aoutcomes("r"))["t"] == outcome
             assert [found for _, found in await ledger.aevents("r", after=0)] == [event]
+            assert await ledger.aforget("r", ["t"]) == 1
+            assert await ledger.aoutcomes("r") == {}
             await ledger.aclose()
 
         asyncio.run(call())

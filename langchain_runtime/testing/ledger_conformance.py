@@ -19,7 +19,7 @@ from langchain_runtime.testing._ledger_admission_rules import ReserveRules, Scop
 from langchain_runtime.testing._ledger_amount_rules import AmountRules  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_driver import FakeClock  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_ending_rules import LeaseRules, SettleRules  # noqa: E402 - see above
-from langchain_runtime.testing._ledger_journal_rules import JournalRules, TwinRules  # noqa: E402 - see above
+from langchain_runtime.testing._ledger_journal_rules import ForgetRules, JournalRules, TwinRules  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_period_rules import PeriodRules  # noqa: E402 - see above
 from langchain_runtime.testing._ledger_shadow_rules import ShadowRules  # noqa: E402 - see above
 
@@ -27,6 +27,15 @@ __all__ = ["FakeClock", "LedgerConformance"]
 
 
 class LedgerConformance(
-    ScopeRules, ReserveRules, AmountRules, ShadowRules, SettleRules, LeaseRules, PeriodRules, JournalRules, TwinRules
+    ScopeRules,
+    ReserveRules,
+    AmountRules,
+    ShadowRules,
+    SettleRules,
+    LeaseRules,
+    PeriodRules,
+    JournalRules,
+    ForgetRules,
+    TwinRules,
 ):
     """Every rule of the ``Ledger`` contract; override ``make_ledger``."""

@@ -36,6 +36,7 @@ WEIGHTS = {
     "release": 4,
     "top_up": 3,
     "renew": 2,
+    "forget": 2,
     "crash": 1,
 }
 
@@ -126,6 +127,7 @@ class Walk:
             lease_seconds=self.random.choice((3, 10, 60)),
             sent=chance < 0.3,
             run_id="run" if chance > 0.95 else None,
+            task_id="task" if chance > 0.95 else None,
         )
         self.sweep()
         beside_held = all(self.fits(name, hold, beside_held=True) for name in scopes if name != "shadow")
@@ -177,7 +179,15 @@ class Walk:
         if before is not SETTLED:
             charged = call.hold.nano if nano is None else nano
             self.end(call, SETTLED, charged, call.hold.tokens if None in {nano, used} else used)
-        assert self.ledger.settle(Settlement(reservation_id=call.hold.id, nano=nano, usage=usage)) == call.charged
+        in_run = call.hold.run_id is not None
+        settlement = Settlement(
+            reservation_id=call.hold.id,
+            nano=nano,
+            usage=usage,
+            reply_key=f"run-{call.hold.id}" if in_run else None,
+            reply=b"reply" if in_run else None,
+        )
+        assert self.ledger.settle(settlement) == call.charged
         self.seen[f"settle {before}"] += 1
 
     def release(self):
@@ -202,6 +212,15 @@ class Walk:
         for call in mine:
             call.expires_at = max(call.expires_at, now + seconds)
         self.seen["renew"] += 1
+
+    def forget(self):
+        """The run is done anew: what it has cost stays."""
+        before, replies = self.ledger.reservations("run"), self.ledger._books._replies
+        forgotten = {key for key in replies if key.startswith("run-")}
+        self.ledger.forget("run", ["task"])
+        assert self.ledger.reservations("run") == before
+        assert not forgotten & replies.keys()
+        self.seen["forget"] += bool(forgotten)
 
     def crash(self):
         """The process that drove the run is dead, and somebody knows it."""
@@ -275,7 +294,7 @@ class Walk:
 
 EVERYTHING = {
     *("admit", "admit with a warning", "wait", "exhausted", "mark sent", "lost", "released", "forfeited"),
-    *("settle sent", "settle forfeited", "settle settled", "release", "top up", "renew", "crash"),
+    *("settle sent", "settle forfeited", "settle settled", "release", "top up", "renew", "forget", "crash"),
 }
 
 

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from langchain_runtime.contracts.budget import Hold, Period, ReservationState, Scope, Settlement, Verdict
 from langchain_runtime.contracts.errors import InvalidInputError, ReservationLostError
+from langchain_runtime.contracts.run import TaskOutcome, TaskState
 from langchain_runtime.contracts.usage import TokenUsage
 from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
 from langchain_runtime.testing import FakeClock
@@ -20,6 +21,7 @@ LIVE = {ReservationState.HELD, ReservationState.SENT}
 PERIODS = {"daily": Period(kind="day"), "recent": Period(kind="rolling", seconds=300), "tenant": None, "user": None}
 SCOPES = list(PERIODS)
 RUNS = ["r", "s"]
+TASKS = ["a", "a.b", "b"]
 scopes = st.lists(st.sampled_from(SCOPES), unique=True, max_size=4).map(tuple)
 amounts = st.integers(0, 40)
 
@@ -78,6 +80,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.token_limits = {"daily": None, "recent": 110, "tenant": 120, "user": None}
         self.beyond_limits = False  # by a shadow, an uncovered charge or a lowered limit
         self.ids, self.keys = count(), count()
+        self.done, self.replies = {}, {}  # by run and task: whether it completed, and the replies that it bought
 
     def teardown(self):
         for ledger in self.ledgers:
@@ -137,8 +140,9 @@ class LedgerMachine(RuleBasedStateMachine):
         run=st.sampled_from(RUNS),
         lease=st.integers(1, 100),
         holder=st.sampled_from(["me", "you"]),
+        task=st.none() | st.sampled_from(TASKS),
     )
-    def reserve(self, *, scopes, nano, tokens, sent, shadows, run, lease, holder):
+    def reserve(self, *, scopes, nano, tokens, sent, shadows, run, lease, holder, task):
         hold = Hold(
             id=f"call-{next(self.ids)}",
             scopes=scopes,
@@ -149,6 +153,7 @@ class LedgerMachine(RuleBasedStateMachine):
             lease_seconds=lease,
             holder=holder,
             run_id=run,
+            task_id=task,
         )
         self.sweep()
         fits = self.fits(hold, beside_held=True)
@@ -198,14 +203,30 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert answer[0] is ReservationLostError
 
-    @rule(hold=calls, cost=st.none() | amounts, tokens=st.none() | amounts)
-    def settle(self, hold, cost, tokens):
+    @rule(
+        hold=calls,
+        cost=st.none() | amounts,
+        tokens=st.none() | amounts,
+        key=st.none() | st.sampled_from(["k", "l", "m"]),
+        completes=st.none() | st.booleans(),
+    )
+    def settle(self, hold, cost, tokens, key, completes):
         usage = None if tokens is None else TokenUsage(output=tokens)
-        answer = self.each("settle", Settlement(reservation_id=hold.id, nano=cost, usage=usage))
+        settlement = Settlement(
+            reservation_id=hold.id, nano=cost, usage=usage, reply_key=key, reply=key and hold.id.encode()
+        )
+        place = hold.run_id, hold.task_id or "none"
+        state = TaskState.COMPLETED if completes else TaskState.FAILED
+        outcome = None if completes is None else TaskOutcome(task=place[1], state=state)
+        answer = self.each("settle", settlement, outcome=outcome, run_id=hold.run_id)
         call = self.known.get(hold.id)
         if call is None:
             assert answer[0] is InvalidInputError
             return
+        if key is not None:
+            self.replies.setdefault(key, (hold.run_id, hold.task_id, hold.id.encode()))
+        if completes is not None:
+            self.done[place] = self.done.get(place, False) or completes
         if call.state is not ReservationState.SETTLED:
             charged = hold.nano if cost is None else cost
             cover = 0 if call.state is ReservationState.RELEASED else hold.nano
@@ -237,6 +258,18 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.each("renew", holder, lease) == len(mine)
         for call in mine:
             call.expires_at = max(call.expires_at, now + lease)
+
+    @rule(run=st.sampled_from(RUNS), tasks=st.lists(st.sampled_from(TASKS), max_size=3))
+    def forget(self, run, tasks):
+        forgotten = {place for place in self.done if place[0] == run and place[1] in tasks}
+        assert self.each("forget", run, tasks) == len(forgotten)
+        for place in forgotten:
+            del self.done[place]
+        self.replies = {
+            key: (owner, task, reply)
+            for key, (owner, task, reply) in self.replies.items()
+            if owner != run or task not in tasks
+        }
 
     @rule(seconds=st.integers(1, 120) | st.sampled_from([3_600, 50_000, 90_000]))
     def time_passes(self, seconds):
@@ -282,6 +315,15 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert (reservation.state, reservation.hold) == (call.state, call.hold)
                 if call.state not in LIVE:
                     assert (reservation.charged_nano, reservation.ended_at) == (call.charged, call.ended_at)
+
+    @invariant()
+    def the_journal_holds_what_was_not_forgotten(self):
+        for run in RUNS:
+            found = {task: outcome.state is TaskState.COMPLETED for task, outcome in self.each("outcomes", run).items()}
+            assert found == {task: completed for (of, task), completed in self.done.items() if of == run}
+        for key in ("k", "l", "m"):
+            known = self.replies.get(key)
+            assert self.each("replay", key) == (None if known is None else known[2])
 
 
 TestLedgerMachine = LedgerMachine.TestCase

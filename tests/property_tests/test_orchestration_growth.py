@@ -128,6 +128,7 @@ class AnyOrder:
         self.rounds = {task_id: list(plan.rounds) for task_id, plan in self.plans.items()}
         self.running: list[str] = []
         self.adopted: set[str] = set()
+        self.begun = False
         self.planner = ParallelExecutor(
             DependencyResolver().build([Task(id=plan.task_id, deps=list(plan.deps)) for plan in self.roots]),
             policy=RunPolicy(max_parallelism=self.slots),
@@ -149,22 +150,26 @@ class AnyOrder:
 
     def begin(self) -> None:
         self.adopt(self.roots)
+        self.begun = True
         self.feed(Begin(0.0))
 
     def adopt(self, group: tuple[Plan, ...]) -> None:
-        """What tasks added that were completed in an earlier execution joins again."""
+        """What was added in an earlier execution joins again: at the latest when its parent is started again."""
         for plan in group:
+            rounds = self.rounds[plan.task_id]
             if plan.task_id in self.done and plan.task_id not in self.adopted:
                 self.adopted.add(plan.task_id)
                 for children in (*plan.rounds, plan.adds):
                     self.grow(plan, children)
+            elif rounds and not self.begun and any(child.task_id in self.done for child in rounds[0]):
+                self.grow(plan, rounds.pop(0), parent_waits=True)
 
     def grow(self, parent: Plan, group: tuple[Plan, ...], *, parent_waits: bool = False) -> None:
         tasks = tuple(
             NewTask(plan.task_id, plan.deps, state=COMPLETED if plan.task_id in self.done else PENDING)
             for plan in group
         )
-        if parent_waits:
+        if parent_waits and self.begun:
             self.running.remove(parent.task_id)
         self.feed(Grew(0.0, tasks, parent.task_id, parent_waits))
         self.adopt(group)

@@ -32,6 +32,10 @@ class Slow(ScriptedChatModel):
     max_retries: int = 2
 
 
+class Carrier(ScriptedChatModel):
+    model_kwargs: dict = {}
+
+
 class FieldOnly(FakeListChatModel):
     responses: list[str] = ["ok"]
     num_predict: int | None = None
@@ -169,11 +173,36 @@ def test_an_image_fails_closed_only_under_a_limit():
     assert bound(messages=image, bounded=False).input_tokens > 0
 
 
+class Reporter(Carrier):
+    """Streams report usage where they are asked to."""
+
+    stream_usage: bool = False
+    extra_body: dict | None = None
+
+
+OFF, ON = {"stream_options": {"include_usage": False, "x": 1}}, {"stream_options": {"include_usage": True, "x": 1}}
+
+
+def test_whatever_would_switch_usage_off_is_switched_on():
+    within = bound(Reporter(model_kwargs={"seed": 1, **OFF}, extra_body=OFF, max_tokens=9))
+    assert within.field_updates() == {"model_kwargs": {"seed": 1, **ON}, "extra_body": ON}
+    assert bound(Reporter(), {"extra_body": {"y": 2, **OFF}}).call_kwargs()["extra_body"] == {"y": 2, **ON}
+    free = bound(Reporter(extra_body=OFF), {"extra_body": OFF}, bounded=False, priced=False)
+    assert (free.field_updates(), free.call_kwargs()) == ({"extra_body": ON}, {"extra_body": ON})
+
+
+@pytest.mark.parametrize("body", [{}, ON, {"stream_options": {"x": 1}}, {"stream_options": None}])
+def test_bodies_that_leave_usage_alone_are_left_alone(body):
+    bare = bound(Reporter(model_kwargs=body, extra_body=body or None), {"extra_body": body})
+    assert bare.field_updates() == {}
+    assert bare.call_kwargs()["extra_body"] == body
+
+
+def test_classes_that_do_not_report_on_demand_keep_their_bodies():
+    assert bound(Carrier(model_kwargs=OFF)).field_updates() == {}
+
+
 # --- remembered terms -------------------------------------------------------------------------------------------------
-
-
-class Carrier(ScriptedChatModel):
-    model_kwargs: dict = {}
 
 
 class Terms:

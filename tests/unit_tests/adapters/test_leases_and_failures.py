@@ -104,7 +104,10 @@ class APITimeoutError(APIConnectionError):
     [
         (refused(400), 400, False),
         (refused(404), 404, False),
-        (refused(408), 408, True),
+        (refused(408), None, True),
+        (refused(504), None, True),
+        (refused(524), None, True),
+        (refused(502), 502, True),
         (refused(409), 409, True),
         (refused(429), 429, True),
         (refused(529), 529, True),

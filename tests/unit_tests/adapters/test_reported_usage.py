@@ -4,7 +4,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_runtime.adapters.usage import usage_of_messages, usage_of_result
+from openai import ContentFilterFinishReasonError, LengthFinishReasonError
+from openai.types.chat import ChatCompletion
+
+from langchain_runtime.adapters.usage import usage_of_error, usage_of_messages, usage_of_result
 from langchain_runtime.contracts.usage import TokenUsage
 
 
@@ -162,3 +165,42 @@ def test_several_choices_with_a_shared_total_are_counted_once():
 )
 def test_the_service_tier_is_read_from_wherever_it_stands(message, tier):
     assert usage_of_messages([message]).service_tier == tier
+
+
+def completion(usage, **fields):
+    body = {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [], "usage": usage, **fields}
+    return ChatCompletion.construct(**body)
+
+
+USED = {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}
+
+
+@pytest.mark.parametrize("error", [LengthFinishReasonError, ContentFilterFinishReasonError])
+def test_an_error_in_place_of_a_reply_brings_its_usage(error):
+    details = {
+        "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 1, "cache_write_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": 2},
+    }
+    reported = usage_of_error(error(completion=completion({**USED, **details}, service_tier="flex")))
+    assert reported.usage == TokenUsage(
+        input=10, output=6, cache_read=4, cache_write=2, audio_input=1, reasoning=3, audio_output=2
+    )
+    assert (reported.parts, reported.service_tier) == (((None, reported.usage),), "flex")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        ContentFilterFinishReasonError(),
+        LengthFinishReasonError(completion=completion(None)),  # of a stream
+        LengthFinishReasonError(completion=completion({**USED, "completion_tokens": 0})),
+        LengthFinishReasonError(completion=completion({**USED, "prompt_tokens": "many"})),
+        LengthFinishReasonError(completion=completion({**USED, "prompt_tokens_details": {"cached_tokens": 11}})),
+    ],
+    ids=["any other", "no completion", "no usage", "nothing written", "words", "more cached than read"],
+)
+def test_an_error_without_usage_that_can_be_believed_has_none(error):
+    reported = usage_of_error(error)
+    assert (reported.usage, reported.parts) == (None, ())
+    assert reported.missing

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_runtime.adapters.account import Account, budget_scope, paying
-from langchain_runtime.chat_models import with_budget
+from langchain_runtime.chat_models import _guarded_requests, with_budget
 from langchain_runtime.contracts.budget import Budget, Scope
 from langchain_runtime.contracts.errors import BudgetExceededError, LedgerUnavailableError
 from langchain_runtime.cost import ModelCatalog
@@ -67,6 +67,35 @@ class RepliesByStreaming(SyncStream):
         for chunk in self._stream(messages, stop=stop, run_manager=run_manager, **kwargs):
             whole = chunk if whole is None else whole + chunk
         return ChatResult(generations=[ChatGeneration(message=AIMessage(whole.text, usage_metadata=USAGE))])
+
+
+class Nested(Plain):
+    """Streams by generators that read from generators, as ChatOpenAI does, and that write on for ever."""
+
+    closes: Any = None
+
+    async def _astream(self, messages, stop=None, run_manager=None, **kwargs):
+        self._count(kwargs)
+        async for chunk in self._inner():
+            yield chunk
+
+    async def _inner(self):
+        try:
+            async for chunk in self._innermost():
+                yield chunk
+        finally:
+            await self._close("inner")
+
+    async def _innermost(self):
+        try:
+            while True:
+                yield ChatGenerationChunk(message=AIMessageChunk("word "))
+        finally:
+            await self._close("innermost")
+
+    async def _close(self, name):
+        await (asyncio.sleep(0) if self.closes is None else self.closes.wait())
+        self.requests.append(name)
 
 
 class WithoutRunManager(Plain):
@@ -203,7 +232,27 @@ class TestNativeEvents:
         message = desk.model.stream_events("hello", version="v3").output
         assert len(message.text) < 2_000
         assert message.response_metadata["lcr_capped"] is True
-        assert desk.spent == HOLD
+        assert HOLD <= desk.spent < 1.2 * HOLD
+
+    async def test_a_stream_that_is_cut_ends_its_inner_generators_first(self):
+        desk = Desk(Nested)
+        words = [chunk.text async for chunk in desk.model.astream("hello")][:-1]
+        desk.requests.clear()
+        stream = desk.model.astream("hello")
+        for _ in words[:-1]:
+            await anext(stream)
+        assert desk.requests == [{"max_tokens": 100}]
+        assert (await anext(stream)).text
+        assert desk.requests[1:] == ["inner", "innermost"]
+        await stream.aclose()
+
+    async def test_it_does_not_wait_for_ever_for_generators_that_do_not_end(self, monkeypatch):
+        monkeypatch.setattr(_guarded_requests, "_CLOSED_WITHIN", 0.01)
+        desk = Desk(Nested, closes=asyncio.Event())
+        chunks = [chunk async for chunk in desk.model.astream("hello")]
+        assert chunks[-1].response_metadata["lcr_capped"] is True
+        assert desk.requests == [{"max_tokens": 100}]
+        desk.model.closes.set()
 
     def test_events_that_our_cap_cut_say_so(self):
         desk = Desk(NativeEvents, "0.0004", max_tokens=500, metadata_at_the_end={"finish_reason": "length"})

@@ -14,6 +14,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, HumanMessage
 
+from langchain_runtime.adapters import guard
 from langchain_runtime.adapters.account import budget_scope
 from langchain_runtime.chat_models import with_budget
 from langchain_runtime.contracts.budget import Budget
@@ -24,6 +25,7 @@ from langchain_runtime.contracts.errors import (
     UnpricedModelError,
 )
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.cost import TokenEstimator
 from langchain_runtime.ledgers import InMemoryLedger
 from langchain_runtime.testing.scripted_chat_model import ScriptedChatModel
 
@@ -94,11 +96,19 @@ def test_a_reply_without_usage_is_charged_at_its_full_hold(desk, call):
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("status", [400, 429, 500])
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
 def test_a_complete_http_error_costs_nothing(desk, call, status):
     with pytest.raises(Refused):
         call(desk.model(script=[Refused(status)]))
     assert desk.spent == 0
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("status", [408, 504, 524])
+def test_a_gateway_that_gave_up_waiting_is_charged_at_the_full_hold(desk, call, status):
+    with pytest.raises(Refused):
+        call(desk.model(script=[Refused(status)]))
+    assert desk.spent == hold_of(desk)
 
 
 def test_the_status_may_stand_on_the_response(desk):
@@ -346,14 +356,65 @@ def test_a_stream_of_a_disobedient_model_is_cut_at_its_hold(desk):
     assert len(chunks) < 400
     assert chunks[-1].response_metadata["lcr_capped"] is True
     assert chunks[-1].chunk_position == "last"
-    assert desk.spent == hold_of(desk)
+    assert desk.spent == worth("".join(chunk.text for chunk in chunks)) >= hold_of(desk)
 
 
 async def test_an_async_stream_of_a_disobedient_model_is_cut_at_its_hold(desk):
     model = desk.model(obeys_cap=False, script=["word " * 5_000])
     chunks = [chunk async for chunk in model.astream("hello")]
     assert len(chunks) < 400
-    assert desk.spent == hold_of(desk)
+    assert desk.spent == worth("".join(chunk.text for chunk in chunks)) >= hold_of(desk)
+
+
+def worth(text: str) -> int:
+    """What a text costs that answers "hello", counted by the package."""
+    estimator = TokenEstimator()
+    read = estimator.expected([HumanMessage("hello")], model="scripted:scripted-1")
+    return read * 1_000 + written(text) * 5_000
+
+
+def written(text: str) -> int:
+    estimator = TokenEstimator()
+    return estimator.expected([AIMessage(text)]) - estimator.expected([AIMessage("")])
+
+
+ONE_CHUNK = "-".join(["word"] * 2_000)
+"""A stream hands out a chunk for each word between blanks."""
+
+
+def test_a_stream_that_is_cut_too_late_costs_what_was_seen(desk):
+    model = desk.model(obeys_cap=False, script=[ONE_CHUNK])
+    first, last = model.stream("hello")
+    assert (first.text, last.text) == (ONE_CHUNK, "")
+    assert desk.spent == worth(ONE_CHUNK) > 5 * hold_of(desk)
+    assert desk.books.overdrawn_nano == desk.spent - hold_of(desk)
+    assert desk.books.tokens_spent > written(ONE_CHUNK) > 100
+
+
+def test_a_stream_is_cut_before_its_consumer_dwells_on_its_last_word(desk):
+    model = desk.model(obeys_cap=False, script=["word " * 5_000])
+    *words, _ending = model.stream("hello")
+    stream = model.stream("hello")
+    for _ in words:
+        assert next(stream).text
+    assert desk.books.held_nano == 0
+
+
+def test_a_limit_in_tokens_covers_what_was_seen(desk):
+    model = ScriptedChatModel(script=[ONE_CHUNK], model="unheard-of", max_tokens=20, obeys_cap=False)
+    budget = Budget(None, scope="tokens", token_limit=300, on_exceed="raise")
+    list(with_budget(model, budget, ledger=desk.ledger, catalog=desk.catalog).stream("hello"))
+    assert desk.ledger.balance("tokens").tokens_spent > written(ONE_CHUNK) > 300
+
+
+def test_a_stream_without_usage_and_limit_costs_what_was_seen_if_that_is_more(desk):
+    text = "".join(chunk.text for chunk in desk.model(None, script=["word " * 200], **SILENT).stream("hello"))
+    assert desk.spent == worth(text) > hold_of(desk)
+    list(desk.model(None, script=["word " * 50], **SILENT).stream("hello"))
+    assert desk.spent == worth(text) + hold_of(desk)
+
+
+SILENT = {"obeys_cap": False, "reports_usage": False}
 
 
 def test_an_obedient_stream_may_use_its_whole_cap(desk):
@@ -361,6 +422,14 @@ def test_an_obedient_stream_may_use_its_whole_cap(desk):
     chunks = list(model.stream("hello"))
     assert len(chunks) == 101
     assert desk.spent == 2 * 1_000 + 100 * 5_000
+
+
+def test_a_request_that_cannot_be_made_costs_nothing(desk, monkeypatch):
+    model = desk.model()
+    monkeypatch.setattr(guard.providers, "reporting_usage", lambda *_: {}["no such argument"])
+    with pytest.raises(KeyError):
+        model.invoke("hello")
+    assert (desk.requests, desk.spent) == (0, 0)
 
 
 # --- who pays ---------------------------------------------------------------------------------------------------------

@@ -43,7 +43,9 @@ def outputs(output):
 
 
 def questions(output):
-    return {question.value: question.id for question in output["__interrupt__"]}
+    asked = output["__interrupt__"]
+    assert len({question.id for question in asked}) == len(asked)
+    return {question.value: question.id for question in asked}
 
 
 @both_modes

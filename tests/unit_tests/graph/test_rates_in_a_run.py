@@ -221,7 +221,7 @@ def test_a_deadline_ends_the_wait_for_a_turn(clock):
 
 def test_a_breaker_opens_in_mid_run_and_the_run_goes_on_when_the_model_is_back(clock, make_breaker):
     def answer(passed):
-        if 10 <= passed < 45:
+        if 5 <= passed < 45:
             raise HttpError(503)
         return "ok"
 

@@ -109,6 +109,7 @@ def test_its_queries_use_indexes(ledger):
         (books._ENTRY + "WHERE id = ?", ("x",)),
         (books._ENTRY + "WHERE run_id = ? ORDER BY lease", ("x",)),
         (books._ACCOUNT + "WHERE name >= ? AND name < ? ORDER BY name", ("a", "b")),
+        (books._REPLY_KEYS, ("x",)),
     ]:
         plan = " ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + query, values))
         assert "SCAN" not in plan
@@ -314,7 +315,7 @@ def test_a_file_of_version_1_opens_with_its_live_holds_and_unchecked_ones_become
     ledger = SqliteLedger(path, clock=clock)
     assert version(path) == [1]  # opened lazily
     assert (ledger.balance("user").spent_nano, ledger.balance("user").held_nano) == (7, 160)
-    assert version(path) == [1, 2]
+    assert version(path) == list(range(1, len(schema.MIGRATIONS) + 1))
     checked, unchecked = ledger.reservation("checked"), ledger.reservation("unchecked")
     assert (checked.hold.shadows, unchecked.hold.shadows) == ((), ("user",))
     assert ledger.reservation("ended").charged_nano == 7
@@ -325,6 +326,36 @@ def test_a_file_of_version_1_opens_with_its_live_holds_and_unchecked_ones_become
     balance = ledger.balance("user")
     assert (balance.spent_nano, balance.held_nano, balance.forfeited_nano) == (161, 0, 150)
     assert ledger.reserve(hold(5, shadows=("user",))).refused_by == balance
+    ledger.close()
+
+
+def test_replies_of_a_file_of_version_2_can_be_forgotten(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.migrate(connection, schema.MIGRATIONS[:2])
+    for id_, run_id, task_id, ended_at, key in [
+        ("first", "r", "a", 1001.5, "r:a:0:abc"),
+        ("second", "r", "a", 1002.5, "r:a:1:def"),
+        ("cut", "r", "a", 1003.5, None),
+        ("another task's", "r", "a.b", 1001.5, "r:a.b:0:abc"),
+        ("another run's", "r2", "a", 1001.5, "r2:a:0:abc"),
+        ("of no task", "r", None, 1001.5, "r::0:abc"),
+        ("of no run", None, None, 1001.5, None),
+    ]:
+        connection.execute(
+            "INSERT INTO reservations (id, state, holder, lease_seconds, expires_at, scopes, currency, nano, tokens,"
+            " reserved_sent, unchecked, priced, created_at, run_id, task_id, charged_nano, ended_at)"
+            " VALUES (?, 'settled', 'me', 60, 1060, '[]', 'USD', 9, 0, 1, 0, 1, 1000, ?, ?, 7, ?)",
+            (id_, run_id, task_id, ended_at),
+        )
+        if key is not None:
+            connection.execute("INSERT INTO replies VALUES (?, x'00', ?)", (key, ended_at))
+    connection.execute('INSERT INTO outcomes VALUES (1, \'r\', \'a\', 1, \'{"task":"a","state":"completed"}\', 1002.5)')
+    connection.close()
+
+    ledger = SqliteLedger(path)
+    assert ledger.forget("r", ["a"]) == 1
+    assert [ledger.replay(key) for key in ("r:a:0:abc", "r:a:1:def")] == [None, None]
+    assert [ledger.replay(key) for key in ("r:a.b:0:abc", "r2:a:0:abc", "r::0:abc")] == [b"\0"] * 3
     ledger.close()
 
 

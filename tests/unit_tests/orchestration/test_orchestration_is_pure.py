@@ -3,8 +3,8 @@ from pathlib import Path
 
 from langchain_runtime import orchestration
 
-ALLOWED = {"__future__", "collections", "dataclasses", "difflib", "functools", "heapq", "itertools", "math", "random",
-           "re", "statistics", "threading", "types", "typing"}  # fmt: skip
+ALLOWED = {"__future__", "bisect", "collections", "dataclasses", "difflib", "functools", "heapq", "itertools", "math",
+           "random", "re", "statistics", "threading", "types", "typing"}  # fmt: skip
 
 
 def test_orchestration_imports_nothing_that_does_io_or_reads_a_clock():

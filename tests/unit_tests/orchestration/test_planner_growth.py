@@ -306,6 +306,21 @@ def test_tasks_of_an_earlier_execution_join_before_the_run_begins(planner):
     assert run.next(Ended("d", 1, COMPLETED)) == [Finish(RunState.COMPLETED)]
 
 
+def test_parent_that_waited_in_an_earlier_execution_waits_again_before_it_is_started(planner):
+    run = planner({"a": [], "map": ["a"], "after": ["map"]}, completed=["a"], max_parallelism=1)
+    tasks = (*new("map#0", state=COMPLETED), *new("map#1"))
+    assert run.next(Grew(0, tasks, "map", parent_waits=True)) == []
+    assert run.next(Begin(0)) == [Start("map#1", 1)]
+    assert run.next(Ended("map#1", 1, COMPLETED)) == [Start("map", 1)]
+    assert run.next(Ended("map", 2, COMPLETED)) == [Start("after", 1)]
+
+
+def test_parent_that_waited_in_an_earlier_execution_is_skipped_for_what_failed_there(planner):
+    run = planner({"map": [], "after": ["map"]})
+    assert run.next(Grew(0, new("map#0", state=FAILED), "map", parent_waits=True)) == []
+    assert run.next(Begin(0)) == [Skip("map", "map#0"), Skip("after", "map#0"), Finish(RunState.FAILED)]
+
+
 def test_failure_of_an_earlier_execution_that_joins_before_the_run_begins_fails_it_fast(planner):
     run = planner({"a": [], "z": []}, completed=["a"], on_task_failure="fail_fast")
     assert run.next(Grew(0, new("b", state=FAILED), "a")) == []
@@ -376,8 +391,9 @@ def test_parent_that_does_not_run_cannot_wait(planner):
     assert error.state == "pending"
 
 
-def test_parent_cannot_wait_before_the_run_begins(planner):
-    refused(planner({"a": []}), Grew(0, new("b"), "a", parent_waits=True), TaskNotReadyError)
+def test_parent_that_ended_in_an_earlier_execution_cannot_wait(planner):
+    run = planner({"a": []}, completed=["a"])
+    refused(run, Grew(0, new("b"), "a", parent_waits=True), TaskNotReadyError)
 
 
 @pytest.mark.parametrize("parent_waits", [True, False])

@@ -392,9 +392,19 @@ def test_waiting_parent_is_ready_once_all_are_completed(graph):
     assert scheduler.mark_complete("b") == ["a"]
 
 
-def test_parent_that_was_not_started_cannot_wait(graph):
-    scheduler = Scheduler(graph({"a": []}))
-    with pytest.raises(TaskNotReadyError, match="'a' is ready, not running"):
+def test_parent_that_was_not_started_waits_for_all_that_it_depends_on(graph):
+    scheduler = Scheduler(graph({"a": [], "b": ["a"]}))
+    scheduler.add([NewTask("a#0")], parent="a", parent_waits=True)
+    scheduler.add([NewTask("b#0")], parent="b", parent_waits=True)
+    assert scheduler.next_ready() == ["a#0", "b#0"]
+    assert scheduler.mark_complete("b#0") == []
+    assert scheduler.mark_complete("a#0") == ["a"]
+    assert scheduler.mark_complete("a") == ["b"]
+
+
+def test_parent_that_has_ended_cannot_wait(graph):
+    scheduler = Scheduler(graph({"a": []}), completed=["a"])
+    with pytest.raises(TaskNotReadyError, match="'a' is completed, not pending or ready or running"):
         scheduler.add([NewTask("b")], parent="a", parent_waits=True)
 
 
