@@ -15,8 +15,8 @@ from typing import Any
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
-from langchain_runtime.adapters.account import Account, paying
-from langchain_runtime.backends.task_body import Occupancy, RunMemory, TaskBody, TaskRuntime
+from langchain_runtime.adapters.account import Account, BudgetScope, paying
+from langchain_runtime.backends.task_body import Additions, Occupancy, RunMemory, TaskBody, TaskRuntime
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import (
     InvalidInputError,
@@ -50,7 +50,7 @@ class RunContext:
     Attributes:
         ledger: The books.
         memory: The run's memory.
-        budgets: Charged by every model call of the run.
+        budgets: Charged by every model call of the run; the run's own first.
         on_event: Receives reservations and settlements; may be called from any thread.
         on_body_stopped: Told when a body that had been let go really ended.
         stream: Writes to the graph's ``custom`` stream; may be called from any thread.
@@ -88,6 +88,7 @@ class _Attempt:
     """A body that runs now."""
 
     task: asyncio.Task[TaskResult]
+    additions: Additions
     stopped_by: TaskExecutionError | None = field(default=None)
 
     def stop(self, reason: TaskExecutionError) -> None:
@@ -153,9 +154,10 @@ class InProcessBackend:
 
     async def _attempt(self, order: TaskJob, account: Account) -> _Attempt:
         occupancy = Occupancy(on_end=lambda: self._body_ended(order.task_id))
+        additions = Additions(order.task_id)
         with paying(account):
-            body = asyncio.ensure_future(self._body(order, occupancy))
-        attempt = self._running[order.task_id] = _Attempt(body)
+            body = asyncio.ensure_future(self._body(order, occupancy, additions))
+        attempt = self._running[order.task_id] = _Attempt(body, additions)
         try:
             await self._wait(attempt, order)
         except asyncio.CancelledError:
@@ -178,13 +180,15 @@ class InProcessBackend:
         if attempt.stopped_by is not None and not attempt.task.done():
             await asyncio.wait({attempt.task}, timeout=_GRACE_SECONDS)
 
-    async def _body(self, order: TaskJob, occupancy: Occupancy) -> TaskResult:
+    async def _body(self, order: TaskJob, occupancy: Occupancy, additions: Additions) -> TaskResult:
         runtime = TaskRuntime(
             run_id=order.run_id,
             task_id=order.task_id,
             attempt=order.attempt,
             memory=RunMemory(self._context.memory, order.run_id),
             stream=self._context.stream,
+            budget=BudgetScope(self._context.budgets[0], self._context.ledger),
+            _additions=additions,
         )
         try:
             return await self._body_of(order.task_id)(order, runtime, occupancy)
@@ -239,7 +243,7 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
         "started_at": started,
         "ended_at": now(),
     }
-    body = attempt.task
+    body, enqueued = attempt.task, attempt.additions.close()
     if attempt.stopped_by is not None:
         return TaskOutcome(state=TaskState.FAILED, error=task_error(attempt.stopped_by), **facts)
     if body.cancelled():
@@ -260,6 +264,7 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
         output=result.output,
         outputs=result.outputs,
         metadata=result.metadata,
+        enqueued=enqueued,
         **facts,
     )
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
+from langchain_runtime.adapters.account import BudgetScope
 from langchain_runtime.backends.daemon_threads import run_in_daemon_thread
-from langchain_runtime.backends.json_values import as_result
-from langchain_runtime.contracts.errors import InvalidInputError, TaskFailedError
+from langchain_runtime.backends.json_values import as_result, to_json
+from langchain_runtime.context import variables
+from langchain_runtime.contracts.errors import InvalidInputError, TaskFailedError, TaskResultNotSerializableError
+from langchain_runtime.contracts.identifiers import check_task_id
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.protocols import MemoryManager
-from langchain_runtime.contracts.run import TaskResult
+from langchain_runtime.contracts.run import EnqueuedTask, TaskResult
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class TaskRuntime:
         attempt: 1 for the first try.
         memory: Key-value memory shared by the run's tasks.
         stream: Writes a JSON value to the graph's ``custom`` stream.
+        budget: The run's budget, to look at: ``spent``, ``held``, ``remaining`` and ``limit``, read when asked for.
     """
 
     run_id: str
@@ -60,6 +65,139 @@ class TaskRuntime:
     attempt: int
     memory: RunMemory
     stream: Callable[[Any], None]
+    budget: BudgetScope
+    _additions: Additions
+
+    def enqueue(
+        self,
+        id: str,  # noqa: A002 - the word of add_task
+        *,
+        prompt: str | None = None,
+        like: str | None = None,
+        deps: Sequence[str] | Mapping[str, str] = (),
+        inputs: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        priority: int = 0,
+        max_output_tokens: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Add a task to the run, once this body has returned; nothing is added if it fails. From any thread.
+
+        The new task waits for this one and for ``deps``. What only the run can see, such as an id that is taken, fails
+        this task when its body has returned.
+
+        Args:
+            id: Unique in the run.
+            prompt: f-string template; its variables are inputs, of the run and the task's own, and ``deps``.
+            like: Task of the graph to do again: its body or prompt, model and settings, but not its dependencies,
+                ``when`` and ``for_each``. Instead of a prompt.
+            deps: Tasks whose outputs it receives, of the graph or enqueued by this body, or this task itself; as for
+                ``add_task``.
+            inputs: Values for it alone, over the run's inputs. A prompt's model sees those that it does not name, too.
+            model: ``provider:name``; None for the graph's, or that of ``like``.
+            priority: Larger starts earlier among the tasks that this body adds.
+            max_output_tokens: Cap on the reply; None for that of ``like``.
+            timeout_ms: For one attempt; None for that of ``like``, or the policy's.
+
+        Raises:
+            InvalidInputError: The task cannot be as described, or the body of this one is over.
+        """
+        self._additions.add(
+            _described(
+                id,
+                prompt=prompt,
+                like=like,
+                deps=deps,
+                inputs=inputs or {},
+                model=model,
+                priority=priority,
+                max_output_tokens=max_output_tokens,
+                timeout_ms=timeout_ms,
+            )
+        )
+
+
+class Additions:
+    """Tasks that one body adds to its run, from any of its threads.
+
+    Args:
+        task_id: The body's task.
+    """
+
+    def __init__(self, task_id: str) -> None:
+        self._task_id = task_id
+        self._tasks: dict[str, EnqueuedTask] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def add(self, task: EnqueuedTask) -> None:
+        """Take in a task.
+
+        Raises:
+            InvalidInputError: The body is over, or has added a task of that id.
+        """
+        with self._lock:
+            if self._closed:
+                raise InvalidInputError(
+                    f"task {task.id!r} cannot be enqueued: task {self._task_id!r} has ended",
+                    hint="enqueue before the body returns, and wait for threads of its own that do",
+                )
+            if task.id in self._tasks:
+                raise InvalidInputError(
+                    f"task {self._task_id!r} enqueues {task.id!r} twice", hint="give each task an id of its own"
+                )
+            self._tasks[task.id] = task
+
+    def close(self) -> list[EnqueuedTask]:
+        """Everything that was added; nothing more can be."""
+        with self._lock:
+            self._closed = True
+            return list(self._tasks.values())
+
+
+def _described(
+    task_id: str, *, deps: Sequence[str] | Mapping[str, str], inputs: Mapping[str, Any], **rest: Any
+) -> EnqueuedTask:
+    """The task as the outcome keeps it.
+
+    Raises:
+        InvalidInputError: It cannot be as described.
+    """
+    check_task_id(task_id)
+    if (rest["prompt"] is None) is (rest["like"] is None):
+        raise InvalidInputError(
+            f"task {task_id!r} must be enqueued with either a prompt or a task to be like",
+            hint="pass prompt=..., or like= a task of the graph",
+        )
+    if rest["prompt"] is not None:
+        variables(rest["prompt"])
+    if isinstance(deps, str):
+        raise InvalidInputError(f"deps of task {task_id!r} is the text {deps!r}", hint=f"write deps=[{deps!r}]")
+    aliases = dict(deps) if isinstance(deps, Mapping) else {reference: reference for reference in deps}
+    if clashing := aliases.keys() & inputs.keys():
+        raise InvalidInputError(
+            f"task {task_id!r} would receive {min(clashing)!r} both as an input and from a dependency",
+            hint='give the dependency another name: deps={"name": "task"}',
+        )
+    try:
+        return EnqueuedTask(id=task_id, deps=aliases, inputs=_as_json(inputs, task_id), **rest)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise InvalidInputError(f"task {task_id!r}: {place}: {first['msg']}") from error
+
+
+def _as_json(inputs: Mapping[str, Any], task_id: str) -> dict[str, JsonValue]:
+    plain: dict[str, JsonValue] = {}
+    for name, value in inputs.items():
+        try:
+            plain[name] = to_json(value, task_id=task_id)
+        except TaskResultNotSerializableError as error:
+            raise InvalidInputError(
+                f"task {task_id!r} cannot be enqueued: JSON cannot carry its input {name!r} ({type(value).__name__})",
+                hint="pass a string, number, list, dict or pydantic model",
+            ) from error
+    return plain
 
 
 @dataclass

@@ -7,7 +7,7 @@ from langchain_runtime.context.groups import Grouping, group_messages
 from langchain_runtime.context.handle_store import HandleStore, store_namespace
 from langchain_runtime.context.handles import find_handles, handle_of, reference
 from langchain_runtime.context.memory_manager import MemoryManager
-from langchain_runtime.context.prompt_template import check_variables, render, variables
+from langchain_runtime.context.prompt_template import as_text, check_variables, render, variables
 from langchain_runtime.context.strategies import check_policy
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Grouping",
     "HandleStore",
     "MemoryManager",
+    "as_text",
     "check_names",
     "check_policy",
     "check_variables",

@@ -127,8 +127,7 @@ class Attempts:
         if spec.when is not None and not holds(spec.when, self._outcomes):
             return self._skipped(task_id)
         if spec.for_each is not None:
-            children = self._tasks.expand(task_id, self._outcomes)
-            return Report((Grew(time.monotonic(), tuple(children), task_id, parent_waits=True),))
+            return self._expanded(task_id)
         return None
 
     # --- the body ----------------------------------------------------------------------------------------------------
@@ -138,7 +137,9 @@ class Attempts:
         definition, job = self._tasks.definition(draft.job.task_id), draft.job
         if definition.spec.cache is None:
             return await self._paid_result_of(draft)
-        key = self._cache.key_of(definition, job, self._dispatcher.chat_model_of(job))
+        origin = self._tasks.origin(job.task_id)
+        whose_body = definition if origin is None else self._tasks.definition(origin)
+        key = self._cache.key_of(whose_body, job, self._dispatcher.chat_model_of(job))
         ttl_seconds = definition.spec.cache.ttl_seconds
         outcome, shared = await self._cache.get_or_run(
             key, job, lambda: self._paid_result_of(draft), ttl_seconds=ttl_seconds
@@ -149,7 +150,7 @@ class Attempts:
 
     async def _paid_result_of(self, draft: Draft) -> TaskOutcome:
         run_id, task_id = draft.job.run_id, draft.job.task_id
-        if not draft.paid and (until := self._gates.enter(run_id, task_id, *self._dispatcher.claim_of(draft))):
+        if not draft.paid and (until := self._dispatcher.opens_at(draft)) is not None:
             raise _ModelClosedError(until)
         try:
             job = await self._dispatcher.fund(draft)
@@ -186,6 +187,12 @@ class Attempts:
         return self._suspended.get(task_id, 1) + attempt - 1
 
     # --- reports -----------------------------------------------------------------------------------------------------
+
+    def _expanded(self, task_id: str) -> Report:
+        at, children = time.monotonic(), self._tasks.expand(task_id, self._outcomes)
+        ended = [child.task_id for child in children if child.state.ended]
+        again = (Grew(at, each.tasks, each.parent) for each in self._tasks.grown_by(ended, self._outcomes))
+        return Report((Grew(at, tuple(children), task_id, parent_waits=True), *again))
 
     def _judged(self, outcome: TaskOutcome) -> Report:
         """The end of the attempt; or no attempt, where it failed for want of what can still come."""

@@ -138,12 +138,18 @@ class Dispatcher:
         """The model that answers; None for a body of its own."""
         return None if job.model is None else self._models.of(self._tasks.definition(job.task_id))[job.model]
 
-    def claim_of(self, draft: Draft) -> tuple[str | None, int, float]:
-        """What the attempt asks of its model: its name, the tokens that its one call may use, and when: now."""
-        job, tokens = draft.job, 0
-        if self._tasks.definition(job.task_id).is_single_call and self._services.gates.counts_tokens(job.model):
-            tokens = expected_use(self._bound(job), job.messages or (), self._services.estimator)
-        return job.model, tokens, time.monotonic()
+    def opens_at(self, draft: Draft) -> float | None:
+        """When the attempt's model takes its call, on the monotonic clock; None for now: a single call has its turn.
+
+        Raises:
+            ModelUnavailableError: The model is not worth waiting for.
+        """
+        job, gates = draft.job, self._services.gates
+        if not self._tasks.definition(job.task_id).is_single_call:
+            return gates.opens_at(job.model, 0, time.monotonic())
+        counts = gates.counts_tokens(job.model)
+        tokens = expected_use(self._bound(job), job.messages or (), self._services.estimator) if counts else 0
+        return gates.enter(self._run_id, job.task_id, job.model, tokens, time.monotonic())
 
     async def fund(self, draft: Draft) -> TaskJob:
         """The job of the attempt, with its hold if its one call is to be paid; the body runs next.

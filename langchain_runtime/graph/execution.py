@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Final
@@ -35,7 +36,7 @@ from langchain_runtime.graph.services import Services, run_budget
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 from langchain_runtime.graph.state import RunGraphState
 from langchain_runtime.graph.top_ups import TopUps
-from langchain_runtime.orchestration import ParallelExecutor
+from langchain_runtime.orchestration import Grew, ParallelExecutor
 
 _CHECKPOINTER: Final = "__pregel_checkpointer"
 """Key under which LangGraph tells a node where its state is kept."""
@@ -139,7 +140,7 @@ class Execution:
         journal = await ledger.aoutcomes(run_id)
         outcomes = self._ended(journal, state, config)
         reservations = await ledger.areservations(run_id)
-        tasks = RunTasks(self.spec)
+        tasks = RunTasks(self.spec, inputs=inputs, check_model=partial(self._check_model, budgets))
         grown = tasks.restore(outcomes)
         policy = self._policy(config)
         refusals = Refusals(run_id=run_id, policy=policy, budgets=budgets, tell=log.emit)
@@ -194,7 +195,7 @@ class Execution:
             gated=ways.gated,
         )
         for growth in grown:
-            planner.next(growth)
+            planner.next(Grew(-math.inf, growth.tasks, growth.parent))
         driver = Driver(
             tasks=tasks,
             run_id=run_id,
@@ -237,6 +238,11 @@ class Execution:
             kept.add(TaskState.FAILED)
         edited = outcomes_of(state)
         return {task_id: outcome for task_id, outcome in {**journal, **edited}.items() if outcome.state in kept}
+
+    def _check_model(self, budgets: Sequence[Budget], definition: TaskDefinition) -> None:
+        """Check that a prompt which a body wrote can be called, and charged."""
+        self.models.of(definition)
+        self.services.check_prices(self.services.ladder.models_of(definition), budgets)
 
     def _body_of(self, definition: TaskDefinition) -> TaskBody:
         made_at_run_time = self.spec.tasks.get(definition.spec.id) is not definition

@@ -16,7 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from langchain_runtime.backends.in_process import task_error
-from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError, LangChainRuntimeError
+from langchain_runtime.contracts.errors import (
+    InvalidDAGError,
+    InvalidInputError,
+    LangChainRuntimeError,
+    TaskNotFoundError,
+)
 from langchain_runtime.contracts.run import Task, TaskOutcome, TaskState, now
 from langchain_runtime.graph.conditions import holds
 from langchain_runtime.graph.made_tasks import check_references, check_supplies, children_of, enqueued_by
@@ -87,8 +92,10 @@ class RunTasks:
         return task_id if made is None else made.origin
 
     def deps_of(self, task_id: str) -> tuple[str, ...]:
-        """What the task waits for; an expanded ``for_each`` task also for its children, an enqueued task first for the
-        one that added it."""
+        """What the task waits for.
+
+        An expanded ``for_each`` task waits for its children, too; a task that a body added, for the one that added it.
+        """
         made = self._made.get(task_id)
         deps = tuple(self._spec.dag.nodes[task_id].deps) if made is None else made.deps
         return (*deps, *self._children.get(task_id, ()))
@@ -116,13 +123,7 @@ class RunTasks:
         Raises:
             InvalidInputError: There is no list of items, or too long a one.
         """
-        definitions = children_of(self._spec.tasks[task_id], outcomes)
-        deps = tuple(self._spec.dag.nodes[task_id].deps)
-        for definition in definitions:
-            self._join(_Made(definition, origin=task_id, deps=deps))
-            self._followers[definition.spec.id].append(task_id)
-        self._children[task_id] = [definition.spec.id for definition in definitions]
-        return [self._new_task(child, outcomes) for child in self._children[task_id]]
+        return self._take_children(task_id, children_of(self._spec.tasks[task_id], outcomes), outcomes)
 
     def gather(self, task_id: str, outcomes: Mapping[str, TaskOutcome]) -> TaskOutcome:
         """The outcome of an expanded task whose children are all completed: theirs, in order.
@@ -130,7 +131,7 @@ class RunTasks:
         It took no time and used nothing: its children did.
         """
         of_children = [outcomes[child] for child in self._children[task_id]]
-        names = [name for name in of_children[0].outputs] if of_children else []
+        names = of_children[0].outputs if of_children else {}
         at = now()
         return TaskOutcome(
             task=task_id,
@@ -152,7 +153,6 @@ class RunTasks:
 
         Ids are the task's own from then on, so of two bodies that choose the same one the second fails.
         """
-        self._added_by = {added: by for added, by in self._added_by.items() if by != outcome.task}
         if not outcome.enqueued:
             return outcome
         try:
@@ -180,13 +180,13 @@ class RunTasks:
         """
         check_references(outcome, self._spec)
         likes = {task.id: task.like for task in outcome.enqueued}
-        definitions = enqueued_by(outcome, self._spec)
-        for definition in definitions:
+        new_tasks = []
+        for definition in enqueued_by(outcome, self._spec):
             task_id = definition.spec.id
             wanted = (dependency.task for dependency in definition.spec.deps)
-            self._added_by[task_id] = outcome.task
-            self._join(_Made(definition, origin=likes[task_id], deps=tuple(dict.fromkeys((outcome.task, *wanted)))))
-        return [self._new_task(definition.spec.id, outcomes) for definition in definitions]
+            deps = tuple(dict.fromkeys((outcome.task, *wanted)))
+            new_tasks.append(self._join(_Made(definition, likes[task_id], deps), outcomes))
+        return new_tasks
 
     def _check_ids(self, outcome: TaskOutcome) -> None:
         for task in outcome.enqueued:
@@ -215,6 +215,8 @@ class RunTasks:
             TaskNotFoundError: Likewise.
             LangChainRuntimeError: The run cannot call the model of a task that is still to be done.
         """
+        for outcome in outcomes.values():
+            self._added_by.update({task.id: outcome.task for task in outcome.enqueued})
         growths = self.grown_by(self._spec.tasks, outcomes)
         for growth in growths:
             for task in growth.tasks:
@@ -224,38 +226,84 @@ class RunTasks:
 
     def grown_by(self, task_ids: Iterable[str], outcomes: Mapping[str, TaskOutcome]) -> list[Growth]:
         """What these tasks, which ended earlier, had added to the run; and what those had added, and so on."""
-        return self._grow(task_ids, outcomes, self._children_again)
+        return self._grow_again(task_ids, outcomes, showing=False)
 
     def show(self, outcomes: Mapping[str, TaskOutcome]) -> None:
         """Take in everything that belongs to a run whose tasks ended so, also what is still to be done.
 
         What does not fit the graph is left out.
         """
-        self._grow(self._spec.tasks, {**outcomes}, self._children_to_show, lenient=True)
+        self._grow_again(self._spec.tasks, outcomes, showing=True)
 
-    def _grow(
-        self,
-        task_ids: Iterable[str],
-        outcomes: Mapping[str, TaskOutcome],
-        children_again: Callable[[str, Mapping[str, TaskOutcome]], Sequence[NewTask]],
-        *,
-        lenient: bool = False,
+    def _grow_again(
+        self, task_ids: Iterable[str], outcomes: Mapping[str, TaskOutcome], *, showing: bool
     ) -> list[Growth]:
         growths: list[Growth] = []
         waiting = deque(task_ids)
         while waiting:
             task_id = waiting.popleft()
-            tasks: Sequence[NewTask] = ()
-            outcome = outcomes.get(task_id)
-            if self.definition(task_id).spec.for_each is not None:
-                tasks = children_again(task_id, outcomes)
-            elif outcome is not None and outcome.state is TaskState.COMPLETED and outcome.enqueued:
-                try:
-                    tasks = self.enqueue(outcome, outcomes)
-                except LangChainRuntimeError:
-                    if not lenient:
-                        raise
-            if tasks:
+            if tasks := self._added_again(task_id, outcomes, showing=showing):
                 growths.append(Growth(task_id, tuple(tasks)))
                 waiting.extend(task.task_id for task in tasks)
         return growths
+
+    def _added_again(self, task_id: str, outcomes: Mapping[str, TaskOutcome], *, showing: bool) -> list[NewTask]:
+        if self.definition(task_id).spec.for_each is not None:
+            return self._expand_again(task_id, outcomes) if showing or task_id in outcomes else []
+        outcome = outcomes.get(task_id)
+        if outcome is None or not outcome.enqueued:
+            return []
+        try:
+            return self.enqueue(outcome, outcomes)
+        except (InvalidDAGError, TaskNotFoundError):
+            if showing:
+                return []
+            raise
+
+    def _expand_again(self, task_id: str, outcomes: Mapping[str, TaskOutcome]) -> list[NewTask]:
+        definition, ended = self._spec.tasks[task_id], outcomes.get(task_id)
+        try:
+            if not _may_expand(definition, outcomes):
+                return []
+            children = children_of(definition, outcomes)
+        except InvalidInputError:
+            return []
+        if ended is not None:
+            known = [child for child in children if child.spec.id in outcomes]
+            # A task that failed may have left some of its children undone. One that completed needs no others, even if
+            # its outcome was written by hand; and one of which no child has ended was never expanded.
+            children = children if known and ended.state is not TaskState.COMPLETED else known
+        return self._take_children(task_id, children, outcomes)
+
+    # --- taking tasks in ---------------------------------------------------------------------------------------------
+
+    def _take_children(
+        self, task_id: str, children: Sequence[TaskDefinition], outcomes: Mapping[str, TaskOutcome]
+    ) -> list[NewTask]:
+        deps = tuple(self._spec.dag.nodes[task_id].deps)
+        self._children[task_id] = [child.spec.id for child in children]
+        for child in self._children[task_id]:
+            self._followers[child].append(task_id)
+        return [self._join(_Made(child, task_id, deps), outcomes) for child in children]
+
+    def _join(self, made: _Made, outcomes: Mapping[str, TaskOutcome]) -> NewTask:
+        spec = made.definition.spec
+        self._made[spec.id] = made
+        for dependency in made.deps:
+            self._followers[dependency].append(spec.id)
+        outcome = outcomes.get(spec.id)
+        state = outcome.state if outcome is not None and outcome.state.ended else TaskState.PENDING
+        return NewTask(spec.id, deps=made.deps, state=state, model=made.definition.model, retry=spec.retry)
+
+
+def _may_expand(definition: TaskDefinition, outcomes: Mapping[str, TaskOutcome]) -> bool:
+    """Whether a ``for_each`` task has got as far as its items.
+
+    Raises:
+        InvalidInputError: Its condition cannot be judged.
+    """
+    for dependency in definition.spec.deps:
+        outcome = outcomes.get(dependency.task)
+        if outcome is None or outcome.state is not TaskState.COMPLETED:
+            return False
+    return definition.spec.when is None or holds(definition.spec.when, outcomes)

@@ -5,13 +5,14 @@ Both follow from the graph and from outcomes alone, so they are the same in ever
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import JsonValue
 
-from langchain_runtime.context import as_text, check_names, variables
+from langchain_runtime.context import check_names, variables
 from langchain_runtime.contracts.errors import (
     DependencyNotFoundError,
     InvalidDAGError,
@@ -118,7 +119,7 @@ def _described(value: Any) -> str:
         case str():
             return f"the text {_shortened(value)!r}"
         case _:
-            return as_text(value)
+            return json.dumps(value)
 
 
 def _shortened(text: str) -> str:

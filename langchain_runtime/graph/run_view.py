@@ -10,8 +10,10 @@ from langgraph.types import StateSnapshot
 
 from langchain_runtime.contracts.errors import RunAbortedError, RunFailedError, RunNotFoundError
 from langchain_runtime.contracts.run import Run, RunHeader, RunState, Task, TaskOutcome, TaskResult, TaskState
+from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.graph.state import RunGraphState
+from langchain_runtime.orchestration import DependencyResolver
 
 
 def header_of(snapshot: StateSnapshot, config: RunnableConfig) -> RunHeader:
@@ -38,8 +40,11 @@ def results_of(outcomes: Mapping[str, TaskOutcome]) -> dict[str, TaskResult]:
 
 
 def assemble_run(spec: GraphSpec, header: RunHeader, outcomes: Mapping[str, TaskOutcome]) -> Run:
-    """The whole run: what the spec says, and what became of it."""
-    dag = spec.dag.model_copy(deep=True)
+    """The whole run: what the spec says, what joined it, and what became of all that."""
+    tasks = RunTasks(spec)
+    tasks.show(outcomes)
+    records = tasks.records()
+    dag = DependencyResolver().build(records)
     for node in dag.nodes.values():
         node.pending = sum(not _completed(outcomes.get(dependency)) for dependency in node.deps)
     return Run(
@@ -47,7 +52,7 @@ def assemble_run(spec: GraphSpec, header: RunHeader, outcomes: Mapping[str, Task
         state=header.state,
         policy=spec.policy,
         dag=dag,
-        tasks={task.id: _as_it_stands(task, outcomes.get(task.id)) for task in spec.new_tasks()},
+        tasks={task.id: _as_it_stands(task, outcomes.get(task.id)) for task in records},
         usage=header.usage,
         created_at=header.created_at,
         updated_at=header.updated_at,

@@ -106,9 +106,7 @@ class GraphSpec:
         for definition in tasks.values():
             _check_task(definition)
             check_names(definition.spec, inputs)
-        graph = cls(
-            name=name, policy=policy, tasks=tasks, inputs=dict(inputs), model=model, chat_model=chat_model
-        )
+        graph = cls(name=name, policy=policy, tasks=tasks, inputs=dict(inputs), model=model, chat_model=chat_model)
         DependencyResolver().validate(graph.dag)
         return graph
 

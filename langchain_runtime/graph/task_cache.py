@@ -117,9 +117,12 @@ class TaskCache:
         Raises:
             TaskTimeoutError: An equal task did not end within the task's own ``timeout_ms``.
         """
-        place = self._join(key)
-        if place is not None and (kept := await self._wait(key, place, job)) is not None:
-            return self._taken(_decoded(kept), job), True
+        while (place := self._join(key)) is not None:
+            kept = await self._wait(key, place, job)
+            if kept is None:
+                break
+            if self._is_fresh(kept, ttl_seconds):  # the leader may take older ones
+                return self._taken(_decoded(kept), job), True
         return await self._lead(key, job, run, ttl_seconds)
 
     # --- leaders -----------------------------------------------------------------------------------------------------
@@ -206,13 +209,16 @@ class TaskCache:
         record = {"at": self._clock().isoformat(), "result": outcome.result().model_dump(mode="json")}
         return json.dumps({"version": _VERSION, **record})
 
+    def _is_fresh(self, kept: str, ttl_seconds: int | None) -> bool:
+        age = self._clock() - datetime.fromisoformat(json.loads(kept)["at"])
+        return ttl_seconds is None or age.total_seconds() < ttl_seconds
+
     async def _read(self, key: str, ttl_seconds: int | None) -> str | None:
         try:
             found = await self._cache.aget([(_NAMESPACE, key)])
             for kept in found.values():
                 _decoded(kept)
-                age = self._clock() - datetime.fromisoformat(json.loads(kept)["at"])
-                if ttl_seconds is None or age.total_seconds() < ttl_seconds:
+                if self._is_fresh(kept, ttl_seconds):
                     return str(kept)
         except Exception as error:  # noqa: BLE001 - each cache has its own errors, and a damaged entry any
             _log.warning("the cached result of a task cannot be read, so the work is done: %r", error)

@@ -212,9 +212,11 @@ class LoopbackProvider:
             for line in events(asked, reply, usage_of(asked.api, reply.usage)):
                 if self._closing:
                     break
-                written += len(written_in(line).encode())
+                text = written_in(line)
+                written += len(text.encode())
                 yield line
-                await asyncio.sleep(self.pace)
+                if text:
+                    await asyncio.sleep(self.pace)
         finally:
             tokens = -(-written // self.writer.bytes_per_token) + reply.usage.reasoning
             self._log(asked, "disobeyed", Usage(reply.usage.input, tokens))

@@ -161,6 +161,15 @@ def test_an_error_answer_costs_nothing(provider, ledger, client):
 
 
 @clients
+def test_a_gateway_that_gives_up_costs_the_full_hold(provider, ledger, client):
+    provider.faults = [504]
+    with pytest.raises(Exception, match="504"), track_usage() as usage:
+        client(provider).invoke("a", config={"callbacks": [guard(ledger)]})
+    assert (usage.calls, usage.unreported, usage.failed) == (1, 1, 0)
+    assert spent(ledger) > provider.bill > 0
+
+
+@clients
 @pytest.mark.parametrize("fault", ["lost", "no usage", "usage below zero", "usage beyond reason", "usage of null"])
 def test_what_the_provider_does_not_say_is_charged_in_full_and_counted_as_unknown(provider, ledger, client, fault):
     provider.faults = [fault]

@@ -4,11 +4,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import openai
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, SystemMessage
 from loopback_answers import PRICES, Writer
-from loopback_provider import LoopbackProvider, serving
+from loopback_provider import GAVE_UP, LoopbackProvider, serving
 from loopback_tills import MODELS, Till, client
 from pydantic import BaseModel
 
@@ -17,6 +18,7 @@ from langchain_runtime.contracts.errors import BudgetExceededError
 
 LONG = "A sentence that is long enough to be worth caching. " * 100
 THINKING = {"type": "enabled", "budget_tokens": 2_000}
+WITHOUT_USAGE = {"stream_options": {"include_usage": False}}
 ODD_TEXTS = [
     "ascii only",
     "naïve café",
@@ -66,6 +68,24 @@ class TestUsage:
             pass
         till.audit(exact=True)
 
+    @pytest.mark.parametrize(
+        ("fields", "options"),
+        [
+            ({"model_kwargs": WITHOUT_USAGE}, {}),
+            ({"extra_body": WITHOUT_USAGE}, {}),
+            ({"model_kwargs": WITHOUT_USAGE, "extra_body": WITHOUT_USAGE}, {}),
+            ({}, {"extra_body": WITHOUT_USAGE}),
+        ],
+    )
+    async def test_asked_for_where_the_requests_body_is_told_not_to(self, provider, fields, options):
+        till = Till(provider)
+        model = till.model("chat", **fields)
+        list(model.stream(till.topic, **options))
+        async for _ in model.astream(till.topic, **options):
+            pass
+        till.audit(exact=True)
+        assert [row["with_usage"] for row in till.rows] == [True, True]
+
     @pytest.mark.parametrize("api", MODELS)
     async def test_of_models_that_always_stream(self, provider, api):
         till = Till(provider)
@@ -76,6 +96,16 @@ class TestUsage:
         await create_agent(model, [look_up]).ainvoke({"messages": [("user", till.topic)]})
         till.audit(exact=True)
         assert [row["stream"] for row in till.rows] == [True] * 6
+
+    async def test_of_a_structured_reply_that_its_cap_cuts_is_in_the_error(self, provider):
+        till = Till(provider)
+        model = till.model("chat", max_tokens=5).with_structured_output(Trip, method="json_schema")
+        with pytest.raises(openai.LengthFinishReasonError):
+            model.invoke(till.topic)
+        with pytest.raises(openai.LengthFinishReasonError):
+            await model.ainvoke(till.topic)
+        till.audit(exact=True)
+        assert [row["output"] for row in till.rows] == [5, 5]
 
     @pytest.mark.parametrize("api", MODELS)
     def test_of_cached_prompts_is_priced_as_cached(self, provider, api):
@@ -240,6 +270,15 @@ class TestRetries:
         till.audit()
         assert len(till.rows) == len(till.ledger.admitted) == 4
         assert till.spent > 3 * min(hold.nano for hold in till.ledger.admitted)
+
+    def test_a_gateway_that_gives_up_costs_a_hold(self, provider, api):
+        till = Till(provider)
+        provider.faults = [*GAVE_UP]
+        till.model(api, max_retries=3, max_tokens=100).invoke(till.topic)
+        till.audit()
+        *given_up, last = till.rows
+        assert [row["fault"] for row in given_up] == [*GAVE_UP]
+        assert till.spent == sum(hold.nano for hold in till.ledger.admitted[:3]) + last["nano"]
 
     @pytest.mark.parametrize("faults", [[400], [503, 503]])
     def test_it_gives_up_on_what_cannot_pass_and_after_the_last_try(self, provider, api, faults):

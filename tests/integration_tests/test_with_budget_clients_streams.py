@@ -254,6 +254,11 @@ def endless(tmp_path) -> Iterator[LoopbackProvider]:
         yield running
 
 
+async def protocol_events(model: Any, prompt: str) -> AsyncIterator[Any]:
+    async for event in await model.astream_events(prompt, version="v3"):
+        yield event
+
+
 @pytest.mark.parametrize("api", MODELS)
 class TestDisobedience:
     """A model that writes on beyond its cap is cut when its text has used up the hold."""
@@ -261,21 +266,72 @@ class TestDisobedience:
     def test_a_stream_is_cut_and_says_so(self, endless, api):
         till = Till(endless)
         *_, last = till.model(api, max_tokens=300).stream(till.topic)
-        endless.wait_for(1, alive=lambda: True)
         assert last.response_metadata[CAPPED]
-        self.check(till)
+        self.check(endless, till)
 
     async def test_an_async_stream_is_cut_too(self, endless, api):
         till = Till(endless)
         chunks = [chunk async for chunk in till.model(api, max_tokens=300).astream(till.topic)]
-        await asyncio.to_thread(endless.wait_for, 1, alive=lambda: True)
         assert chunks[-1].response_metadata[CAPPED]
-        self.check(till)
+        self.check(endless, till)
 
-    def check(self, till: Till) -> None:
+    def check(self, endless: LoopbackProvider, till: Till) -> None:
+        endless.wait_for(1, alive=lambda: True)
         [row] = till.rows
         assert row["output"] < 300 * 50 / 2
-        assert till.spent >= the_hold(till)
+        assert till.spent >= max(the_hold(till), till.billed)
+
+    @pytest.mark.parametrize("way", STREAMS)
+    def test_nobody_dwells_on_the_end_of_a_stream_that_goes_on(self, endless, api, way):
+        till = Till(endless)
+        model = till.model(api, max_tokens=300)
+        items = len(list(STREAMS[way](model, till.topic)))
+        stream = STREAMS[way](model, till.topic)
+        for _ in range(items - 1):
+            next(stream)
+        endless.wait_for(2, alive=lambda: True, seconds=10)
+        self.check_dwelling(till)
+
+    @pytest.mark.parametrize("way", [lambda model, prompt: model.astream(prompt), protocol_events])
+    async def test_nobody_dwells_on_the_end_of_an_async_stream_either(self, endless, api, way):
+        till = Till(endless)
+        model = till.model(api, max_tokens=300)
+        items = len([item async for item in way(model, till.topic)])
+        stream = way(model, till.topic)
+        for _ in range(items - 1):
+            await anext(stream)
+        endless.wait_for(2, alive=lambda: True, seconds=10)  # keeps the event loop busy, as a slow consumer might
+        self.check_dwelling(till)
+
+    def check_dwelling(self, till: Till) -> None:
+        assert till.ledger.balance("till").held_nano == 0
+        assert sum(hold.nano for hold in till.ledger.admitted) <= till.spent
+        assert till.billed <= till.spent
+
+    @pytest.mark.parametrize("way", STREAMS)
+    def test_text_beyond_the_hold_is_paid_for(self, flooding, api, way):
+        till = Till(flooding)
+        list(STREAMS[way](till.model(api, max_tokens=300), till.topic))
+        self.check_flood(flooding, till)
+
+    @pytest.mark.parametrize("way", [lambda model, prompt: model.astream(prompt), protocol_events])
+    async def test_text_beyond_the_hold_is_paid_for_in_async_streams_too(self, flooding, api, way):
+        till = Till(flooding)
+        await exhausted(way(till.model(api, max_tokens=300), till.topic))
+        self.check_flood(flooding, till)
+
+    @pytest.fixture
+    def flooding(self, endless) -> LoopbackProvider:
+        """Sends far more than the hold at once, and then waits for what the client does."""
+        endless.writer.piece, endless.pace = 20_000, 60
+        return endless
+
+    def check_flood(self, flooding: LoopbackProvider, till: Till) -> None:
+        flooding.wait_for(1, alive=lambda: True)
+        books = till.ledger.balance("till")
+        assert the_hold(till) < till.billed <= till.spent == books.overdrawn_nano + the_hold(till)
+        [row] = till.rows
+        assert row["input"] + row["output"] <= books.tokens_spent
 
 
 def test_what_a_refused_call_asks_for_never_reaches_the_provider(provider):

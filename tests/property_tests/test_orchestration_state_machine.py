@@ -60,7 +60,7 @@ class AnyDriver(RuleBasedStateMachine):
         self.sound = False
 
     @initialize(
-        deps=st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=10),
+        deps=st.lists(st.lists(st.integers(0, 9), max_size=3), min_size=1, max_size=10),
         slots=st.integers(1, 3),
         model_slots=st.integers(1, 2),
         attempts=st.integers(1, 3),
@@ -184,6 +184,9 @@ class AnyDriver(RuleBasedStateMachine):
     def is_running(self):
         return bool(self.running)
 
+    def is_under_way(self):
+        return self.finish is None
+
     def has_zombies(self):
         return any(self.bodies[task_id] > (task_id in self.running) for task_id in self.bodies)
 
@@ -206,6 +209,15 @@ class AnyDriver(RuleBasedStateMachine):
         if not body_alive:
             self.bodies[task_id] -= 1
         self.feed(Ended(task_id, self.now, state, retryable, body_alive))
+
+    @precondition(is_running)
+    @rule(most=st.integers(1, 3))
+    def complete(self, most):
+        for task_id in list(self.running)[:most]:
+            del self.running[task_id]
+            self.bodies[task_id] -= 1
+            self.ended[task_id] = TaskState.COMPLETED
+            self.feed(Ended(task_id, self.now, TaskState.COMPLETED))
 
     @precondition(has_zombies)
     @rule(data=st.data())
@@ -303,13 +315,14 @@ class AnyDriver(RuleBasedStateMachine):
             self.bodies[event.parent] -= 1
             self.deps[event.parent] += [task.task_id for task in event.tasks]
 
-    @precondition(lambda self: self.held and self.finish is None)
+    @precondition(lambda self: self.held and self.is_under_way())
     @rule(data=st.data())
     def release(self, data):
         released = data.draw(st.lists(st.sampled_from(list(self.deps)), max_size=3))
         self.held.difference_update(released)
         self.feed(Released(self.now, tuple(released)))
 
+    @precondition(is_under_way)
     @rule(seconds=st.sampled_from([0.0, 0.3, 2.0, 30.0]))
     def time_passes(self, seconds):
         self.now += seconds
@@ -321,11 +334,13 @@ class AnyDriver(RuleBasedStateMachine):
         self.now = self.wake_at
         self.feed(Tick(self.now))
 
+    @precondition(is_under_way)
     @rule(model=st.sampled_from(["m", "n"]), seconds=st.sampled_from([0.0, 1.0, 5.0]))
     def provider_asks_for_patience(self, model, seconds):
         self.paused[model] = max(self.paused.get(model, 0.0), self.now + seconds)
         self.feed(ModelPaused(model, self.now, self.now + seconds))
 
+    @precondition(is_under_way)
     @rule()
     def money_arrives(self):
         if not self.draining:
@@ -333,19 +348,33 @@ class AnyDriver(RuleBasedStateMachine):
         self.asked = False
         self.feed(ToppedUp(self.now))
 
-    @precondition(lambda self: self.finish is None)
+    @precondition(is_under_way)
     @rule(dice=st.integers(0, 9))
     def shut_down(self, dice):
         if dice == 0:
             self.draining = self.no_starts = True
             self.feed(Drain(self.now))
 
-    @precondition(lambda self: self.finish is None)
+    @precondition(is_under_way)
     @rule(dice=st.integers(0, 9))
     def abort(self, dice):
         if dice == 0:
             self.stopping = True
             self.feed(Abort(self.now))
+
+    @precondition(lambda self: not self.is_under_way())
+    @rule(data=st.data())
+    def come_too_late(self, data):
+        task_id = data.draw(st.sampled_from(list(self.deps)))
+        late = [
+            Tick(self.now),
+            ToppedUp(self.now),
+            Drain(self.now),
+            Abort(self.now),
+            ModelPaused("m", self.now, self.now + 1),
+            Grew(self.now, (NewTask("late", (task_id,)),), task_id),
+        ]
+        self.feed(data.draw(st.sampled_from(late)))
 
     # --- what always holds -------------------------------------------------------------------------------------------
 

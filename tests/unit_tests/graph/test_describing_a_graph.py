@@ -1,5 +1,7 @@
 """What a graph may look like, and what is refused with a code and a hint before anything runs."""
 
+import re
+
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -10,12 +12,13 @@ from langchain_runtime.contracts.errors import (
     InvalidInputError,
     UnknownModelError,
 )
-from langchain_runtime.contracts.run import ModelLimits, RunPolicy, TaskOutcome, TaskState
+from langchain_runtime.contracts.run import RunPolicy, TaskOutcome, TaskState
 from langchain_runtime.contracts.run_file import RunFile
-from langchain_runtime.contracts.task_spec import Condition, ForEach
+from langchain_runtime.contracts.task_spec import Condition, ForEach, TaskSpec
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.graph.conditions import holds
 from langchain_runtime.graph.models import open_model
+from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 
 
 def one(inputs):
@@ -46,7 +49,21 @@ def test_an_id_that_could_be_mistaken_for_something_else_is_refused(task_id):
         (lambda g: g.add_task("a", prompt="x"), InvalidInputError, "no model"),
         (lambda g: g.add_task("a", one, timeout_ms=-1), InvalidInputError, "timeout_ms"),
         (lambda g: g.add_task("a", one, tier=1), InvalidInputError, "tier is not available"),
-        (lambda g: g.add_task("a", one, for_each=ForEach(task="b")), InvalidInputError, "for_each is not available"),
+        (
+            lambda g: g.add_task("b", one).add_task("a", one, for_each=ForEach(task="b")),
+            InvalidInputError,
+            "for each item of 'b', which is not one of its dependencies",
+        ),
+        (
+            lambda g: g.add_task("b", one).add_task("a", one, deps=["b"], for_each=ForEach(task="b", path="rows")),
+            InvalidInputError,
+            "'rows', where no task has a value",
+        ),
+        (
+            lambda g: g.add_task("b", one).add_task("a", one, deps=["b"], for_each=ForEach(task="b", as_="b")),
+            InvalidInputError,
+            "2 values under the name 'b'",
+        ),
         (
             lambda g: g.add_task("a", one).add_task("b", one, when=Condition(task="a", op="truthy")),
             InvalidInputError,
@@ -70,12 +87,9 @@ def test_a_graph_that_cannot_run_is_refused_at_compile(build, error, text):
         build(graph).compile()
 
 
-def test_limits_that_this_version_does_not_keep_are_refused():
-    policy = RunPolicy(per_model={"extractive": ModelLimits(rpm=3)})
-    with pytest.raises(InvalidInputError, match="rpm and tpm"):
-        RunGraph(policy).add_task("a", one).compile()
+def test_a_mode_that_does_not_exist_is_refused():
     with pytest.raises(InvalidInputError, match="mode"):
-        RunGraph().add_task("a", one).compile(mode="supersteps")
+        RunGraph().add_task("a", one).compile(mode="parallel")
 
 
 def test_a_prompt_variable_that_nothing_supplies_is_refused_before_anything_runs():
@@ -94,6 +108,60 @@ def test_an_input_with_the_name_of_a_dependency_is_refused_O14():
     graph = RunGraph().add_task("a", one).add_task("b", one, deps=["a"])
     with pytest.raises(InvalidInputError, match="'a'"):
         graph.compile().invoke({"inputs": {"a": 1}})
+
+
+def test_an_item_with_the_name_of_an_input_is_refused_as_soon_as_the_input_is_known():
+    def graph(**inputs):
+        described = RunGraph(inputs=inputs).add_task("a", one)
+        return described.add_task("b", one, deps=["a"], for_each=ForEach(task="a", as_="row"))
+
+    with pytest.raises(InvalidInputError, match="'row' names both a run input"):
+        graph(row=1).compile()
+    with pytest.raises(InvalidInputError, match="'row' names both a run input"):
+        graph().compile().invoke({"inputs": {"row": 1}})
+
+
+def test_a_prompt_may_use_its_item_and_nothing_that_is_not_supplied():
+    def graph(prompt):
+        described = RunGraph(model="extractive").add_task("a", one)
+        return described.add_task("b", prompt=prompt, deps=["a"], for_each=ForEach(task="a", as_="row")).compile()
+
+    with pytest.raises(InvalidInputError, match="{item}, which nothing supplies") as caught:
+        graph("{row} {item}").invoke({"inputs": {}})
+    assert caught.value.hint.endswith("supplied: a, row")
+    assert graph("{row} {a}").plan() is not None
+
+
+def hashed(*specs):
+    definitions = [TaskDefinition(TaskSpec.model_validate(spec), model="extractive") for spec in specs]
+    return GraphSpec.checked(name="g", policy=RunPolicy(), definitions=definitions, inputs={})
+
+
+def test_each_task_has_a_short_hash_of_what_it_is():
+    a, b = {"id": "a", "prompt": "x"}, {"id": "b", "prompt": "{a}", "deps": ["a"]}
+    before = hashed(a, b)
+    assert list(before.task_hashes) == ["a", "b"]
+    assert all(re.fullmatch("[0-9a-f]{12}", value) for value in before.task_hashes.values())
+    changed = hashed(a, {**b, "prompt": "again {a}"})
+    assert changed.task_hashes["a"] == before.task_hashes["a"]
+    assert changed.task_hashes["b"] != before.task_hashes["b"]
+    assert changed.fingerprint != before.fingerprint
+    assert hashed(a).fingerprint != before.fingerprint
+    assert hashed({**a, "id": "c"}).fingerprint != hashed(a).fingerprint
+    assert hashed(b, a).fingerprint == before.fingerprint, "the order of writing is no difference"
+
+
+def test_what_may_change_between_a_run_and_its_resume_is_not_in_the_hash():
+    a = {"id": "a", "prompt": "x"}
+    changes = {
+        "model": "openai:gpt-5-mini",
+        "priority": 3,
+        "expected_seconds": 2.0,
+        "metadata": {"note": 1},
+        "retry": {"max_attempts": 3},
+    }
+    assert hashed({**a, **changes}).task_hashes == hashed(a).task_hashes
+    assert hashed({**a, "max_output_tokens": 5}).task_hashes != hashed(a).task_hashes
 
 
 def test_a_dependency_listed_twice_counts_once_A15_Z15():

@@ -44,9 +44,7 @@ def clock(monkeypatch):
         await asyncio.sleep(0)
 
     monkeypatch.setattr(_Sleeper, "asleep", staticmethod(asleep))
-    monkeypatch.setattr(
-        model_gates, "RateLimiter", lambda **limits: RateLimiter(**limits, clock=clock)
-    )
+    monkeypatch.setattr(model_gates, "RateLimiter", lambda **limits: RateLimiter(**limits, clock=clock))
     return clock
 
 
@@ -185,6 +183,21 @@ async def test_a_probe_that_is_never_made_makes_room_for_another(clock, make_bre
     until = gates.enter("r", "b", MODEL, 0, clock())
     clock.now = until
     assert gates.enter("r", "b", MODEL, 0, clock()) is None
+
+
+async def test_a_probe_that_is_cancelled_while_it_waits_for_its_turn_makes_room_for_another(clock, make_breaker):
+    breaker = make_breaker(failures_in_a_row=1, open_seconds=30)
+    limiter = RateLimiter(rpm=1, clock=lambda: 0.0)
+    failing = with_budget(ScriptedChatModel(script=[HttpError(500)]), None, breaker=breaker, rate_limiter=limiter)
+    with pytest.raises(HttpError):
+        await call(failing)
+    clock.now += 30
+    waiting = asyncio.create_task(call(failing))
+    while breaker.look(MODEL) == 0:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert breaker.look(MODEL) == 0
 
 
 async def test_a_call_that_the_breaker_turned_away_was_no_attempt(clock, make_breaker):

@@ -272,6 +272,29 @@ def test_too_many_requests_are_no_attempt_of_anybody(clock, make_breaker):
     assert len(provider.times) <= 3 + 6
 
 
+def test_an_agent_goes_on_where_its_model_closed_and_its_bill_has_every_call_once(clock, make_breaker):
+    @tool
+    def look_up(word: str) -> str:
+        """Look a word up."""
+        return word
+
+    refusals = [HttpError(429, retry_after="7")]
+
+    def reply(messages):
+        if len(messages) > 1 and refusals:
+            raise refusals.pop()
+        return {"word": "a"} if len(messages) == 1 else "done"
+
+    model = Provider(clock).model("cheap", script=reply)
+    graph = RunGraph(model=model).add_task("t", prompt="Look it up.", tools=[look_up])
+    finished = run(clock, graph, breaker=make_breaker(), catalog=CATALOG)
+    task = finished.tasks["t"]
+    assert (task.outputs.output, task.attempts) == ("done", 1)
+    assert len(model.calls) == 3  # the first is not made again
+    assert task.actual_use == finished.usage
+    assert clock.passed == pytest.approx(7, abs=1)
+
+
 def test_a_run_ends_though_its_provider_refuses_every_call(clock, make_breaker):
     def refuse(passed):
         raise HttpError(429, retry_after="5")

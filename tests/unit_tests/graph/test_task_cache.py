@@ -247,7 +247,7 @@ def test_whatever_tasks_do_to_one_another_nobody_is_left_waiting_and_one_works_a
             most[0] = max(most[0], at_work[0])
 
     async def each(number):
-        dice = random.Random(number)  # noqa: S311 - a test's dice
+        dice = random.Random(number)
 
         async def work():
             enter(1)
@@ -263,7 +263,7 @@ def test_whatever_tasks_do_to_one_another_nobody_is_left_waiting_and_one_works_a
             await cache.get_or_run("k", job(), work)
 
         tasks = [asyncio.create_task(one()) for _ in range(20)]
-        for task in tasks:
+        for _ in tasks:
             await asyncio.sleep(dice.random() / 1000)
             if dice.random() < 0.3:
                 dice.choice(tasks).cancel()
@@ -309,7 +309,7 @@ assert outcome.output == {"n": [1]}
 async def test_two_processes_share_what_is_kept_in_a_file(tmp_path):
     path = str(tmp_path / "cache.db")
     assert not await done(TaskCache(SqliteCache(path=path), "graph"))
-    subprocess.run([sys.executable, "-c", OTHER_PROCESS, path], check=True)  # noqa: S603 - our own code
+    subprocess.run([sys.executable, "-c", OTHER_PROCESS, path], check=True)
 
 
 async def test_a_result_older_than_the_task_allows_is_not_taken():
@@ -321,6 +321,27 @@ async def test_a_result_older_than_the_task_allows_is_not_taken():
     time[0] += timedelta(seconds=1)
     assert not await done(cache, ttl_seconds=60)
     assert await done(cache)
+
+
+async def test_a_task_that_waits_takes_no_result_that_is_too_old_for_it_either():
+    time, held = [datetime(2026, 1, 1, tzinfo=UTC)], asyncio.Event()
+
+    class Slow(InMemoryCache):
+        async def aget(self, keys):
+            await held.wait()
+            return self.get(keys)
+
+    held.set()
+    cache = TaskCache(Slow(), "graph", clock=lambda: time[0])
+    assert not await done(cache)
+    held.clear()
+    time[0] += timedelta(seconds=60)
+    takes_any = asyncio.create_task(done(cache))
+    await asyncio.sleep(0)
+    takes_fresh = asyncio.create_task(done(cache, ttl_seconds=60))
+    await in_line(cache, 1)
+    held.set()
+    assert (await takes_any, await takes_fresh) == (True, False)
 
 
 async def test_the_cache_is_told_how_long_to_keep_a_result():
@@ -490,5 +511,5 @@ def test_keys_are_the_same_in_every_process():
         "definition = TaskDefinition(TaskSpec(id='t', prompt='Hi'), model='scripted:scripted-1')\n"
         "print(TaskCache(None, 'graph').key_of(definition, job, ScriptedChatModel()))\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603 - ours
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == prompt_key()
