@@ -39,7 +39,7 @@ class Report:
 
     Attributes:
         events: What the planner is told, in order.
-        outcome: How the task ended, or where it stands when its body asks a human.
+        outcome: How the task ended; or where it stands, if its body asks a human or was broken off.
         question: What it asks.
     """
 
@@ -198,10 +198,10 @@ class Attempts:
         """The end of the attempt; or no attempt, where it failed for want of what can still come."""
         if outcome.state is TaskState.FAILED:
             if _ran_out_of_money(outcome) and self._refusals.asks_human:
-                return Report((Deferred(outcome.task, time.monotonic(), ask=True),))
+                return Report((Deferred(outcome.task, time.monotonic(), ask=True),), outcome)
             until = self._gates.closed_by(self._run_id, outcome.task, outcome.model, time.monotonic())
             if until is not None:
-                return Report((Throttled(outcome.task, time.monotonic(), until),))
+                return Report((Throttled(outcome.task, time.monotonic(), until),), outcome)
         return self._ended(outcome)
 
     def _waiting_for_a_human(self, task_id: str, attempt: int, used: Usage, question: GraphInterrupt) -> Report:

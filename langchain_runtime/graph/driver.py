@@ -227,10 +227,12 @@ class Driver:
         for event in report.events:
             if isinstance(event, Grew):
                 self._note_growth(event)
-        if report.question is not None and report.outcome is not None:
-            await self._suspend(report.outcome, report.question)
-        elif report.outcome is not None:
-            await self._note_end(report.outcome)
+        if report.outcome is not None:
+            self._used[report.outcome.task] = report.outcome.usage
+            if report.question is not None:
+                await self._suspend(report.outcome, report.question)
+            elif isinstance(last, Ended):
+                await self._note_end(report.outcome)
 
     def _note_growth(self, event: Grew) -> None:
         added = tuple(task.task_id for task in event.tasks if not task.state.ended)
@@ -239,7 +241,6 @@ class Driver:
             self._announce(added)
 
     async def _note_end(self, outcome: TaskOutcome) -> None:
-        self._used[outcome.task] = outcome.usage
         if self._planner.states[outcome.task].ended:
             await self._finish(outcome)
         elif outcome.error is not None:

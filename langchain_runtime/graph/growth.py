@@ -45,7 +45,8 @@ class Growth:
 @dataclass(frozen=True)
 class _Made:
     definition: TaskDefinition
-    origin: str | None
+    parent: str
+    whose_body: str | None
     deps: tuple[str, ...]
 
 
@@ -73,7 +74,11 @@ class RunTasks:
         self._made: dict[str, _Made] = {}
         self._children: dict[str, list[str]] = {}
         self._followers: dict[str, list[str]] = defaultdict(list)
+        self._origins: dict[str, str] = {}
+        self._members: dict[str, list[str]] = defaultdict(list)
         self._added_by: dict[str, str] = {}
+        self._roots: dict[str, str] = {}
+        self._family: dict[str, list[str]] = defaultdict(list)
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -86,10 +91,26 @@ class RunTasks:
         made = self._made.get(task_id)
         return self._spec.tasks[task_id] if made is None else made.definition
 
-    def origin(self, task_id: str) -> str | None:
-        """The task of the graph whose body or prompt it runs; None for a prompt that a body wrote."""
+    def origin(self, task_id: str) -> str:
+        """The graph's own task from which it came, through however many others."""
+        return self._origins.get(task_id, task_id)
+
+    def members(self, origin: str) -> tuple[str, ...]:
+        """The graph's own task, and everything that came from it so far."""
+        return (origin, *self._members.get(origin, ()))
+
+    def whose_body(self, task_id: str) -> str | None:
+        """The graph's own task whose body or prompt it runs; None for a prompt that a body wrote."""
         made = self._made.get(task_id)
-        return task_id if made is None else made.origin
+        return task_id if made is None else made.whose_body
+
+    def root(self, task_id: str) -> str:
+        """The task of the graph that it has come from, over however many others."""
+        return self._roots.get(task_id, task_id)
+
+    def family(self, root: str) -> tuple[str, ...]:
+        """A task of the graph, and all that has come from it by now."""
+        return (root, *self._family.get(root, ()))
 
     def deps_of(self, task_id: str) -> tuple[str, ...]:
         """What the task waits for.
@@ -185,7 +206,7 @@ class RunTasks:
             task_id = definition.spec.id
             wanted = (dependency.task for dependency in definition.spec.deps)
             deps = tuple(dict.fromkeys((outcome.task, *wanted)))
-            new_tasks.append(self._join(_Made(definition, likes[task_id], deps), outcomes))
+            new_tasks.append(self._join(_Made(definition, outcome.task, likes[task_id], deps), outcomes))
         return new_tasks
 
     def _check_ids(self, outcome: TaskOutcome) -> None:
@@ -284,11 +305,15 @@ class RunTasks:
         self._children[task_id] = [child.spec.id for child in children]
         for child in self._children[task_id]:
             self._followers[child].append(task_id)
-        return [self._join(_Made(child, task_id, deps), outcomes) for child in children]
+        return [self._join(_Made(child, task_id, task_id, deps), outcomes) for child in children]
 
     def _join(self, made: _Made, outcomes: Mapping[str, TaskOutcome]) -> NewTask:
         spec = made.definition.spec
         self._made[spec.id] = made
+        root = self._roots[spec.id] = self.root(made.parent)
+        self._family[root].append(spec.id)
+        self._origins[spec.id] = self.origin(made.parent)
+        self._members[self._origins[spec.id]].append(spec.id)
         for dependency in made.deps:
             self._followers[dependency].append(spec.id)
         outcome = outcomes.get(spec.id)

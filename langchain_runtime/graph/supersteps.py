@@ -288,17 +288,17 @@ class Session:
             if stands_still:
                 raise GraphInterrupt(tuple(questions))
             work.result()  # raises what the driver raised
-        return {"results": results_update(run.outcomes, run.tasks.members(node))}
+        return {"results": results_update(run.outcomes, run.tasks.family(node))}
 
     def _has_ended(self, run: OpenRun, node: str) -> bool:
-        return all(task_id in run.outcomes for task_id in run.tasks.members(node))
+        return all(task_id in run.outcomes for task_id in run.tasks.family(node))
 
     def _desk_of(self, task_id: str) -> asyncio.Queue[_Body | _Question | None]:
         return self._desks[self._node_of(task_id)]
 
     def _node_of(self, task_id: str) -> str:
         assert self._run is not None  # tasks are started by its driver
-        return self._run.tasks.origin(task_id)
+        return self._run.tasks.root(task_id)
 
 
 class _OwnSession(Session):

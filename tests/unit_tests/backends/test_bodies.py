@@ -236,5 +236,5 @@ def test_threads_of_a_body_may_enqueue_together():
 def test_a_body_sees_the_budget_of_its_run_as_it_is_now():
     body = runtime()
     assert (body.budget.limit, body.budget.remaining) == (Cost.usd("0.50"), Cost.usd("0.50"))
-    body.budget.ledger.top_up("run:r", Cost.usd("0.25"), key="k")
+    body.budget.ledger.top_up("run:r", Cost.usd("0.25").nano, key="k")
     assert (body.budget.limit, body.budget.spent, body.budget.held) == (Cost.usd("0.75"), Cost.usd(0), Cost.usd(0))

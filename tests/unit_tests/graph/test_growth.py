@@ -77,7 +77,8 @@ def test_each_item_gets_a_child_that_is_as_the_task_with_one_more_input():
     assert (first.inputs, second.inputs) == ({"item": "x"}, {"item": {"y": None}})
     assert first.body is spec.tasks["map"].body
     assert first.spec == spec.tasks["map"].spec.model_copy(update={"id": "map#0", "for_each": None, "when": None})
-    assert tasks.origin("map#1") == "map"
+    assert tasks.origin("map#1") == tasks.whose_body("map#1") == "map"
+    assert tasks.members("map") == ("map", "map#0", "map#1")
     assert "map#1" in tasks
     assert "map#2" not in tasks
     assert tasks.is_expanded("map")
@@ -231,7 +232,8 @@ def test_an_enqueued_prompt_waits_for_the_task_that_added_it_and_receives_what_i
         ("self", "a", None),
     ]
     assert (definition.inputs, definition.spec.max_output_tokens, definition.spec.timeout_ms) == ({"x": 1}, 9, 8)
-    assert tasks.origin("new") is None
+    assert (tasks.origin("new"), tasks.whose_body("new")) == ("a", None)
+    assert (tasks.origin("b"), tasks.whose_body("b"), tasks.members("b")) == ("b", "b", ("b",))
     assert (tasks.next_of("a"), tasks.next_of("b"), tasks.next_of("new")) == (("new",), ("new",), ())
 
 
@@ -257,7 +259,7 @@ def test_a_task_like_another_takes_over_everything_but_what_it_waits_for():
         update={"id": "new", "deps": (), "for_each": None, "when": None, "priority": 0, "timeout_ms": 70}
     )
     assert definition.chat_model is like.chat_model
-    assert tasks.origin("new") == "worker"
+    assert (tasks.origin("new"), tasks.whose_body("new")) == ("a", "worker")
 
 
 def test_another_model_is_opened_by_name_and_the_same_one_is_kept():
@@ -380,6 +382,8 @@ def test_what_had_joined_joins_again_parents_first():
         Growth("map#0", (NewTask("one", deps=("map#0",), state=TaskState.COMPLETED),)),
         Growth("one", (NewTask("two", deps=("one",)),)),
     ]
+    assert tasks.members("map") == ("map", "map#0", "map#1", "one", "two")
+    assert tasks.origin("two") == "map"
 
 
 def test_what_the_children_of_an_unfinished_task_had_added_joins_after_them():
@@ -516,6 +520,8 @@ def test_growth_is_the_same_again_from_the_outcomes_alone(data):
     for task_id in present:
         assert restored.definition(task_id) == live.definition(task_id)
         assert restored.origin(task_id) == live.origin(task_id)
+        assert restored.whose_body(task_id) == live.whose_body(task_id)
+        assert set(restored.members(task_id)) == set(live.members(task_id))
         assert restored.deps_of(task_id) == live.deps_of(task_id)
         assert set(restored.next_of(task_id)) == set(live.next_of(task_id))
     for new in joined:

@@ -1,0 +1,221 @@
+"""Changes of a run that a thread holds: edited outputs, tasks that are to run again, going back in time, other graphs.
+
+Whatever is changed, the same follows: results that rested on what is no more are forgotten, in the journal first and
+then in the graph's state, and the run is to go on from what is left. A crash between the two forgets too much in the
+one and nothing in the other: the change is made again, and no result is taken for one that it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from langgraph.graph import END
+from langgraph.types import Overwrite, StateSnapshot, StateUpdate
+
+from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
+from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome, now
+from langchain_runtime.graph.graph_changes import graph_difference
+from langchain_runtime.graph.growth import RunTasks
+from langchain_runtime.graph.run_view import outcomes_of
+from langchain_runtime.graph.spec import GraphSpec
+from langchain_runtime.graph.thread_state import is_completed
+from langchain_runtime.orchestration.task_ids import did_you_mean
+
+_ENDED_BADLY: Final = frozenset({RunState.FAILED, RunState.ABORTED})
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What is to be done to the ledger, in this order, and then to the thread.
+
+    Attributes:
+        run_id: The run.
+        forget: Tasks whose outcomes and replies are dropped.
+        record: Outcomes that were edited.
+        steps: For LangGraph's ``bulk_update_state``; empty where the thread may stay as it is.
+    """
+
+    run_id: str
+    forget: tuple[str, ...]
+    record: tuple[TaskOutcome, ...] = ()
+    steps: tuple[tuple[StateUpdate, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run as one snapshot of its thread has it, to be changed.
+
+    Attributes:
+        spec: The graph, as it is now.
+        header: The run.
+        snapshot: LangGraph's own.
+        journal: What the ledger knows of it, of any time.
+        newest: Whether the snapshot is the thread's newest: then what the journal knows counts, too.
+    """
+
+    spec: GraphSpec
+    header: RunHeader
+    snapshot: StateSnapshot
+    journal: Mapping[str, TaskOutcome]
+    newest: bool
+
+    @cached_property
+    def outcomes(self) -> dict[str, TaskOutcome]:
+        """What is known of each task at that time."""
+        own = outcomes_of(self.snapshot.values)
+        return {**self.journal, **own} if self.newest else own
+
+    @cached_property
+    def tasks(self) -> RunTasks:
+        """All tasks of the run, those included that joined it at other times."""
+        tasks = RunTasks(self.spec)
+        tasks.show({**self.journal, **self.outcomes})
+        return tasks
+
+    def check_known(self, task_ids: Iterable[str]) -> None:
+        """Refuse names of tasks that the run does not have.
+
+        Raises:
+            InvalidInputError: There is one.
+        """
+        for task_id in task_ids:
+            if task_id not in self.tasks:
+                known = [record.id for record in self.tasks.records()]
+                raise InvalidInputError(
+                    f"run {self.header.run_id!r} has no task {task_id!r}",
+                    hint=did_you_mean(task_id, known) or f"its tasks: {', '.join(known[:10])}",
+                )
+
+
+# --- revisions -------------------------------------------------------------------------------------------------------
+
+
+def resumption(standing: Standing) -> Revision | None:
+    """What must be changed before the run goes on from there; None if nothing must.
+
+    A run that ended badly tries its failed tasks again. From a snapshot of the past it goes on with what that snapshot
+    holds: whatever was done since is done, and paid, anew.
+    """
+    restart = standing.header.state in _ENDED_BADLY or _has_unreachable_nodes(standing)
+    if restart:
+        return revision(standing)
+    if standing.newest or not standing.snapshot.next:
+        return None
+    forget = _all_known(standing) - _completed(standing).keys()
+    return Revision(standing.header.run_id, tuple(sorted(forget)))
+
+
+def rerun(standing: Standing, task_ids: Collection[str]) -> Revision:
+    """These tasks are done anew, and all that rests on them.
+
+    Raises:
+        InvalidInputError: There is no such task, or none was named.
+    """
+    if not task_ids:
+        raise InvalidInputError("no task was named", hint="name the tasks to run again, e.g. rerun_from(config, 'a')")
+    standing.check_known(task_ids)
+    return revision(standing, redo=task_ids)
+
+
+def migration(standing: Standing) -> Revision | None:
+    """The run goes on with the graph as it is now; None if it is the same.
+
+    Raises:
+        InvalidDAGError: Which tasks have changed is not known.
+    """
+    spec, header = standing.spec, standing.header
+    difference = graph_difference(header, spec)
+    if not difference:
+        return None
+    if not difference.traceable:
+        raise InvalidDAGError(
+            f"run {header.run_id!r} cannot be taken over into this graph: {difference}",
+            hint="finish it with the graph it was started with, or start a new run",
+        )
+    others = {*difference.added, *difference.changed}
+    others |= {
+        added.id
+        for outcome in standing.outcomes.values()
+        for added in outcome.enqueued
+        if added.like in others and added.id in standing.tasks
+    }
+    migrated = header.model_copy(update={"spec_hash": spec.fingerprint, "task_hashes": spec.task_hashes})
+    return revision(standing, redo=others, header=migrated)
+
+
+def revision(
+    standing: Standing,
+    *,
+    redo: Collection[str] = (),
+    edited: Mapping[str, TaskOutcome] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    header: RunHeader | None = None,
+) -> Revision:
+    """The run without the results that are to be replaced, and without those that rest on them.
+
+    Args:
+        standing: The run.
+        redo: Tasks that are done anew.
+        edited: Outcomes that take the place of others, by task id.
+        inputs: The run's new inputs; None for those it has.
+        header: The run's, where it changes, too.
+    """
+    edited, completed = edited or {}, _completed(standing)
+    dropped = _with_all_downstream(standing.tasks, redo, edited) - edited.keys()
+    kept = {task_id: outcome for task_id, outcome in completed.items() if task_id not in dropped and task_id not in edited}
+    strangers = standing.journal.keys() - {record.id for record in standing.tasks.records()}
+    forget = {*dropped, *edited, *strangers} if standing.newest else _all_known(standing) - kept.keys()
+    results = {task_id: outcome.model_dump(mode="json") for task_id, outcome in {**kept, **edited}.items()}
+    update: dict[str, Any] = {
+        "results": Overwrite(results),
+        "run": _resumed(header or standing.header, dropped & standing.outcomes.keys()).model_dump(mode="json"),
+    }
+    if inputs is not None:
+        update["inputs"] = dict(inputs)
+    nothing_undone = not dropped & completed.keys() and header is None
+    return Revision(
+        standing.header.run_id, tuple(sorted(forget)), tuple(edited.values()), _steps(standing, update, nothing_undone)
+    )
+
+
+def _resumed(header: RunHeader, undone: Collection[str]) -> RunHeader:
+    """The run under way again; it stands still anew before tasks that are done anew, not before those it stands at."""
+    released = [task_id for task_id in header.released if task_id not in undone]
+    return header.model_copy(
+        update={
+            "state": RunState.RUNNING,
+            "reason": None,
+            "paused_at": [],
+            "released": list(dict.fromkeys([*released, *header.paused_at])),
+            "updated_at": now(),
+        }
+    )
+
+
+# --- what rests on what ----------------------------------------------------------------------------------------------
+
+
+def _with_all_downstream(tasks: RunTasks, redo: Collection[str], edited: Collection[str]) -> set[str]:
+    """The tasks to redo, with the children of ``for_each`` ones, and everything that rests on them or on edited ones."""
+    found = {*redo, *(child for task_id in redo for child in tasks.children_of(task_id))}
+    waiting = [*found, *edited]
+    while waiting:
+        followers = [task_id for task_id in tasks.next_of(waiting.pop()) if task_id not in found]
+        found.update(followers)
+        waiting += followers
+    return found
+
+
+def _completed(standing: Standing) -> dict[str, TaskOutcome]:
+    return {
+        task_id: outcome
+        for task_id, outcome in standing.outcomes.items()
+        if is_completed(outcome) and task_id in standing.tasks
+    }
+
+
+def _all_known(standing: Standing) -> set[str]:
+    return {*standing.journal, *standing.outcomes, *(record.id for record in standing.tasks.records())}
