@@ -85,6 +85,8 @@ def _allow_short_forms(definitions: dict[str, Any]) -> None:
         ],
         "default": [],
     }
+    cache = definitions["TaskSpec"]["properties"]["cache"]
+    definitions["TaskSpec"]["properties"]["cache"] = {**cache, "anyOf": [{"type": "boolean"}, *cache["anyOf"]]}
     strategy = definitions["ContextPolicy"]["properties"]["strategy"]
     definitions["ContextPolicy"]["properties"]["strategy"] = {
         "anyOf": [strategy["items"], {"type": "array", "items": strategy["items"], "minItems": 1}],

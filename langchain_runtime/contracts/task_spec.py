@@ -95,7 +95,7 @@ class TaskSpec(BaseModel):
         when: Run only if it holds.
         for_each: Run once for each item.
         response_format: JSON Schema of a structured reply.
-        cache: Take the result of an equal task instead; None never does.
+        cache: Take the result of an equal task instead; None never does. ``True`` stands for no limit of age.
         metadata: The author's own notes.
     """
 
@@ -128,6 +128,11 @@ class TaskSpec(BaseModel):
         if isinstance(value, (list, tuple)):
             return tuple(Dependency.parse(item) if isinstance(item, str) else item for item in value)
         return value
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache_from_yes_or_no(cls, value: Any) -> Any:
+        return (CacheSpec() if value else None) if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one_body(self) -> Self:

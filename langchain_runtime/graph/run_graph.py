@@ -136,7 +136,7 @@ class RunGraph:
                 for_each=for_each,
                 when=when,
                 response_format=response_format if isinstance(response_format, dict) else None,
-                cache=(CacheSpec() if cache else None) if isinstance(cache, bool) else cache,
+                cache=cache,
                 metadata=dict(metadata or {}),
             )
         except ValidationError as error:

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.run import CacheSpec
 from langchain_runtime.contracts.run_file import RunFile, run_file_schema
 from langchain_runtime.contracts.task_spec import Dependency, TaskSpec
 
@@ -204,3 +205,12 @@ def test_dependencies_may_be_given_as_records():
 def test_the_item_of_a_loop_may_be_named_by_either_key():
     named = TaskSpec(id="t", for_each={"task": "a", "as": "row"})
     assert named == TaskSpec(id="t", for_each={"task": "a", "as_": "row"})
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [(True, CacheSpec()), (False, None), ({"ttl_seconds": 60}, CacheSpec(ttl_seconds=60))]
+)
+def test_a_cache_is_written_as_yes_or_with_the_age_of_its_results(written, read):
+    data = {"tasks": [{"id": "a", "prompt": "hello", "cache": written}]}
+    assert RunFile.parse(data).tasks[0].cache == read
+    assert Draft202012Validator(run_file_schema()).is_valid(data)
