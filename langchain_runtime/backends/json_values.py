@@ -64,14 +64,14 @@ def to_json(value: Any, *, task_id: str) -> JsonValue:
     try:
         plain: JsonValue = to_jsonable_python(value)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        raise _not_serializable(value, error_text(error), task_id) from error
+        raise _not_serializable(value, _bounded(str(error)), task_id) from error
     if problem := unfit(plain):
         raise _not_serializable(value, problem, task_id)
     return plain
 
 
 def unfit(value: Any) -> str | None:
-    """Why a value of plain lists, mappings and scalars cannot be kept as JSON and read back; None if it can."""
+    """Why a value cannot be kept as JSON as it is and read back; None if it can."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
@@ -97,14 +97,18 @@ def error_text(error: BaseException) -> str:
     text = _plain_text(error)
     if isinstance(error, BaseExceptionGroup):
         text = f"{text}: {'; '.join(map(_plain_text, _first_leaves(error)))}"
-    if len(text) > MAX_ERROR_CHARACTERS:
-        text = f"{text[:MAX_ERROR_CHARACTERS]}... ({len(text):,} characters)"
-    return well_formed(text)
+    return _bounded(text)
 
 
 def well_formed(text: str) -> str:
     """The text with U+FFFD in place of lone surrogates, which no encoding can write; pairs become their character."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _bounded(text: str) -> str:
+    if len(text) > MAX_ERROR_CHARACTERS:
+        text = f"{text[:MAX_ERROR_CHARACTERS]}... ({len(text):,} characters)"
+    return well_formed(text)
 
 
 def _unfit_key(mapping: dict[Any, Any]) -> str | None:
@@ -121,9 +125,9 @@ def _unfit_scalar(item: Any) -> str | None:
         return None if _can_be_written(item) else f"its text {item[:80]!r} holds half a character (a lone surrogate)"
     if isinstance(item, float):
         return None if math.isfinite(item) else f"{item} is no JSON number"
-    if isinstance(item, int) and item not in _WHOLE_NUMBERS:
-        return f"a whole number of {item.bit_length()} bits does not fit 64"
-    return None
+    if isinstance(item, int):
+        return None if item in _WHOLE_NUMBERS else f"a whole number of {item.bit_length()} bits does not fit 64"
+    return None if item is None else f"it holds a {type(item).__name__}"
 
 
 def _can_be_written(text: str) -> bool:

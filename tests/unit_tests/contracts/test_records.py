@@ -34,7 +34,9 @@ from langchain_runtime.contracts.events import (
     TaskFinished,
     TaskReady,
     TaskRetried,
+    TasksAdded,
     TaskStarted,
+    TaskSuspended,
     parse_event,
 )
 from langchain_runtime.contracts.job import AdoptedHold, TaskJob
@@ -42,7 +44,9 @@ from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.pricing import ModelInfo, PriceTier, RateCard
 from langchain_runtime.contracts.run import (
     DAG,
+    CacheSpec,
     DAGNode,
+    EnqueuedTask,
     ModelLimits,
     RetrySpec,
     Run,
@@ -88,6 +92,10 @@ MESSAGES = [
 ]
 BUNDLE = ContextBundle(messages=MESSAGES, memory=JSON, tools={"search": {"name": "search", "parameters": JSON}})
 POLICY = ContextPolicy(max_tokens=100, strategy=("truncate", "offload"), keep_last_n=2, truncate_to=16, pin=("1",))
+ADDED = EnqueuedTask(
+    id="more", like="map", deps={"text": "a.text"}, inputs={"n": 1}, model="x:y", priority=2, timeout_ms=5
+)
+CACHE = CacheSpec(ttl_seconds=60)
 RETRY = RetrySpec(max_attempts=3, initial_interval_ms=1, backoff_factor=1.5, max_interval_ms=9)
 RUN_POLICY = RunPolicy(
     timeout_ms=9, budget_limit=Cost("1", "EUR"), context=POLICY, retry=RETRY, per_model={"m": ModelLimits(rpm=1)}
@@ -124,6 +132,7 @@ SPEC = TaskSpec(
     when=CONDITION,
     for_each=FOR_EACH,
     response_format={"type": "object"},
+    cache=CACHE,
     metadata=JSON,
 )
 ADOPTED = AdoptedHold(reservation_id="x", lease=1, nano=2, tokens=3, max_output_tokens=4)
@@ -131,7 +140,9 @@ ADOPTED = AdoptedHold(reservation_id="x", lease=1, nano=2, tokens=3, max_output_
 EVENTS = [
     RunStarted(run_id="r", at=AT, name="weekly", tasks=3, finished=1, limit=Cost("1")),
     RunEnded(run_id="r", at=AT, state=RunState.ABORTED, reason="deadline", usage=USAGE),
+    TasksAdded(run_id="r", at=AT, parent="map", tasks=("map#0", "map#1")),
     TaskReady(run_id="r", at=AT, task="map#0"),
+    TaskSuspended(run_id="r", at=AT, task="map#0"),
     TaskStarted(run_id="r", at=AT, task="t", attempt=2, model="m"),
     TaskRetried(run_id="r", at=AT, task="t", attempt=1, error=ERROR),
     TaskFinished(run_id="r", at=AT, task="t", state=TaskState.SKIPPED, attempts=1, usage=USAGE, skipped_because="a"),
