@@ -16,6 +16,7 @@ from langgraph.graph import END
 from langgraph.types import Overwrite, StateSnapshot, StateUpdate
 
 from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
+from langchain_runtime.contracts.identifiers import CHILD_SEPARATOR
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome, now
 from langchain_runtime.graph.graph_changes import graph_difference
 from langchain_runtime.graph.growth import RunTasks
@@ -24,6 +25,10 @@ from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.graph.thread_state import is_completed
 from langchain_runtime.orchestration.task_ids import did_you_mean
 
+Steps = tuple[tuple[StateUpdate, ...], ...]
+"""For LangGraph's ``bulk_update_state``."""
+
+_NOTHING_IS_NEXT: Final = (StateUpdate(None, END),)
 _ENDED_BADLY: Final = frozenset({RunState.FAILED, RunState.ABORTED})
 
 
@@ -35,13 +40,13 @@ class Revision:
         run_id: The run.
         forget: Tasks whose outcomes and replies are dropped.
         record: Outcomes that were edited.
-        steps: For LangGraph's ``bulk_update_state``; empty where the thread may stay as it is.
+        steps: Updates of the thread; none where it may stay as it is.
     """
 
     run_id: str
     forget: tuple[str, ...]
     record: tuple[TaskOutcome, ...] = ()
-    steps: tuple[tuple[StateUpdate, ...], ...] = ()
+    steps: Steps = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Standing:
         snapshot: LangGraph's own.
         journal: What the ledger knows of it, of any time.
         newest: Whether the snapshot is the thread's newest: then what the journal knows counts, too.
+        native: Whether tasks are nodes of LangGraph's own.
     """
 
     spec: GraphSpec
@@ -61,6 +67,7 @@ class Standing:
     snapshot: StateSnapshot
     journal: Mapping[str, TaskOutcome]
     newest: bool
+    native: bool
 
     @cached_property
     def outcomes(self) -> dict[str, TaskOutcome]:
@@ -99,8 +106,7 @@ def resumption(standing: Standing) -> Revision | None:
     A run that ended badly tries its failed tasks again. From a snapshot of the past it goes on with what that snapshot
     holds: whatever was done since is done, and paid, anew.
     """
-    restart = standing.header.state in _ENDED_BADLY or _has_unreachable_nodes(standing)
-    if restart:
+    if standing.header.state in _ENDED_BADLY or _goes_on_out_of_reach(standing):
         return revision(standing)
     if standing.newest or not standing.snapshot.next:
         return None
@@ -165,7 +171,7 @@ def revision(
     """
     edited, completed = edited or {}, _completed(standing)
     dropped = _with_all_downstream(standing.tasks, redo, edited) - edited.keys()
-    kept = {task_id: outcome for task_id, outcome in completed.items() if task_id not in dropped and task_id not in edited}
+    kept = {task_id: outcome for task_id, outcome in completed.items() if task_id not in dropped | edited.keys()}
     strangers = standing.journal.keys() - {record.id for record in standing.tasks.records()}
     forget = {*dropped, *edited, *strangers} if standing.newest else _all_known(standing) - kept.keys()
     results = {task_id: outcome.model_dump(mode="json") for task_id, outcome in {**kept, **edited}.items()}
@@ -175,10 +181,8 @@ def revision(
     }
     if inputs is not None:
         update["inputs"] = dict(inputs)
-    nothing_undone = not dropped & completed.keys() and header is None
-    return Revision(
-        standing.header.run_id, tuple(sorted(forget)), tuple(edited.values()), _steps(standing, update, nothing_undone)
-    )
+    steps = _steps(standing, update, in_place=dropped.isdisjoint(completed), afresh=header is not None)
+    return Revision(standing.header.run_id, tuple(sorted(forget)), tuple(edited.values()), steps)
 
 
 def _resumed(header: RunHeader, undone: Collection[str]) -> RunHeader:
@@ -200,13 +204,17 @@ def _resumed(header: RunHeader, undone: Collection[str]) -> RunHeader:
 
 def _with_all_downstream(tasks: RunTasks, redo: Collection[str], edited: Collection[str]) -> set[str]:
     """The tasks to redo, with the children of ``for_each`` ones, and everything that rests on them or on edited ones."""
-    found = {*redo, *(child for task_id in redo for child in tasks.children_of(task_id))}
+    found = {*redo, *(dep for task_id in redo for dep in tasks.deps_of(task_id) if _is_child(dep, task_id))}
     waiting = [*found, *edited]
     while waiting:
         followers = [task_id for task_id in tasks.next_of(waiting.pop()) if task_id not in found]
         found.update(followers)
         waiting += followers
     return found
+
+
+def _is_child(task_id: str, of: str) -> bool:
+    return task_id.rpartition(CHILD_SEPARATOR)[0] == of
 
 
 def _completed(standing: Standing) -> dict[str, TaskOutcome]:
@@ -219,3 +227,37 @@ def _completed(standing: Standing) -> dict[str, TaskOutcome]:
 
 def _all_known(standing: Standing) -> set[str]:
     return {*standing.journal, *standing.outcomes, *(record.id for record in standing.tasks.records())}
+
+
+# --- what LangGraph is told ------------------------------------------------------------------------------------------
+
+
+def _goes_on_out_of_reach(standing: Standing) -> bool:
+    """Whether LangGraph would go on behind nodes whose tasks are to be tried again."""
+    tried_again = any(not is_completed(outcome) for outcome in outcomes_of(standing.snapshot.values).values())
+    return standing.native and tried_again and bool(_joined(standing))
+
+
+def _joined(standing: Standing) -> list[str]:
+    """Nodes that are next because others before them have ended; that outlasts an update, unlike all other triggers."""
+    dag = standing.spec.dag.nodes
+    if not standing.native:
+        return []
+    return [name for name in standing.snapshot.next if (name in dag and dag[name].deps) or (name == "driver" and dag)]
+
+
+def _steps(standing: Standing, update: dict[str, Any], *, in_place: bool, afresh: bool) -> Steps:
+    """Updates of the thread behind which the run goes on from the graph's beginning, past all that is finished.
+
+    Args:
+        standing: The run.
+        update: Of the graph's state.
+        in_place: Whether nothing that was finished is undone: then nodes that are next may stay so.
+        afresh: Whether the nodes are others than they were: what they have told one another counts no more.
+    """
+    joined, begin = _joined(standing), (StateUpdate(update, "prepare"),)
+    if in_place and joined and len(joined) == len(standing.snapshot.next) and not _goes_on_out_of_reach(standing):
+        return ((StateUpdate(update, "finish"),),)
+    if standing.native and afresh and standing.spec.tasks:
+        return (tuple(StateUpdate({}, task_id) for task_id in standing.spec.tasks), _NOTHING_IS_NEXT, begin)
+    return (_NOTHING_IS_NEXT, begin) if joined else (begin,)

@@ -163,7 +163,7 @@ RECORDS = [
     ModelInfo(id="m", rates=CARD, service_tiers={"flex": CARD}, currency="EUR", dated=date(2026, 1, 1)),
     *(BUNDLE, POLICY),
     *(ADOPTED, TaskJob(run_id="r", task_id="map#0", inputs=JSON, messages=MESSAGES, hold=ADOPTED, used=USAGE)),
-    *(TASK.inputs, RESULT, ERROR, TASK, NODE, GRAPH, RETRY, ModelLimits(tpm=9), RUN_POLICY),
+    *(TASK.inputs, RESULT, ERROR, TASK, NODE, GRAPH, RETRY, CACHE, ADDED, ModelLimits(tpm=9), RUN_POLICY),
     TaskOutcome(task="map#0", state=TaskState.FAILED, output=JSON, error=ERROR, usage=USAGE, started_at=AT),
     RunHeader(run_id="r", spec_hash="abc", reason="abort", usage=USAGE),
     Run(id="r", policy=RUN_POLICY, dag=GRAPH, tasks={"map#0": TASK}, usage=USAGE, created_at=AT),
