@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
@@ -96,7 +97,7 @@ def error_text(error: BaseException) -> str:
     """``Type: message`` of whatever was raised, as JSON can carry it: its ``__str__`` may itself raise."""
     text = _plain_text(error)
     if isinstance(error, BaseExceptionGroup):
-        text = f"{text}: {'; '.join(map(_plain_text, _first_leaves(error)))}"
+        text = f"{text}: {'; '.join(map(_plain_text, islice(_leaves(error), _SHOWN_OF_A_GROUP)))}"
     return _bounded(text)
 
 
@@ -149,15 +150,13 @@ def _plain_text(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
-def _first_leaves(group: BaseExceptionGroup[Any]) -> Iterable[BaseException]:
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
     waiting: list[BaseException] = [group]
-    shown = 0
-    while waiting and shown < _SHOWN_OF_A_GROUP:
+    while waiting:
         error = waiting.pop()
         if isinstance(error, BaseExceptionGroup):
             waiting.extend(reversed(error.exceptions))
         else:
-            shown += 1
             yield error
 
 

@@ -29,6 +29,11 @@ def pin_call_ids(config: RunnableConfig) -> bool:
     return True
 
 
+def number_of_call() -> int:
+    """The number of the next LangGraph task that is called in this context."""
+    return _number.get()
+
+
 def number_call(number: int) -> None:
     """Set the number of the next LangGraph task that is called in this context; a name and a number are used once."""
     _number.set(number)

@@ -12,15 +12,16 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command, Overwrite, StateSnapshot
 
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.run import Run, RunHeader, RunState, TaskOutcome, TaskState
+from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome
 from langchain_runtime.graph.dataflow import PAUSE, dataflow_builder
 from langchain_runtime.graph.execution import Execution
+from langchain_runtime.graph.io_schemas import input_schema, output_schema
 from langchain_runtime.graph.plan import RunPlan, plan_run
 from langchain_runtime.graph.run_settings import RunSettings, is_node, read_settings, task_names, with_settings
-from langchain_runtime.graph.run_view import assemble_run, header_of, outcomes_of, results_of
+from langchain_runtime.graph.run_threads import RunThreads
+from langchain_runtime.graph.run_view import assemble_run, outcomes_of, results_of
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.graph.supersteps import Supersteps
@@ -40,7 +41,7 @@ Stops = str | Sequence[str] | None
 """As LangGraph takes it: names, ``"*"`` for all, None for what was given at ``compile``."""
 
 
-class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
+class CompiledRunGraph(RunThreads):
     """Runs a DAG; made by ``RunGraph.compile``.
 
     ``invoke({"inputs": {...}})`` returns ``{"results": {task_id: TaskResult}, "run": Run}``; inside a parent graph the
@@ -48,8 +49,6 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
     results, failed and skipped ones are tried again.
     """
 
-    _execution: Execution
-    _supersteps: Supersteps | None
     _stops: tuple[frozenset[str], frozenset[str]]
 
     @classmethod
@@ -118,9 +117,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         config = config or {}
         settings = self._settings(input, config, interrupt_before, interrupt_after)
         if self._keeps_state(config, settings):
-            snapshot = super().get_state(config)
-            if update := _before(input, snapshot, config):
-                super().update_state(config, update, as_node="prepare")
+            config = self._made_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": self._threads(settings)}
         try:
             yield from super().stream(input, config, **self._native_stops(settings), **kwargs)
@@ -143,9 +140,7 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         config = config or {}
         settings = self._settings(input, config, interrupt_before, interrupt_after)
         if self._keeps_state(config, settings):
-            snapshot = await super().aget_state(config)
-            if update := _before(input, snapshot, config):
-                await super().aupdate_state(config, update, as_node="prepare")
+            config = await self._amade_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": _NO_GATE}
         try:
             async for chunk in super().astream(input, config, **self._native_stops(settings), **kwargs):
@@ -238,22 +233,6 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """
         return plan_run(self._execution.spec, self._execution.services, inputs or {})
 
-    def get_run(self, config: RunnableConfig) -> Run:
-        """The run of a thread as it stands, unfinished tasks included.
-
-        Raises:
-            RunNotFoundError: The thread holds no run.
-        """
-        snapshot = self.get_state(config)
-        header = header_of(snapshot, config)
-        return self._as_it_stands(header, snapshot, self._execution.services.ledger.outcomes(header.run_id))
-
-    async def aget_run(self, config: RunnableConfig) -> Run:
-        """Async twin of ``get_run``."""
-        snapshot = await self.aget_state(config)
-        header = header_of(snapshot, config)
-        return self._as_it_stands(header, snapshot, await self._execution.services.ledger.aoutcomes(header.run_id))
-
     def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:  # noqa: ARG002 - there is nothing below a task to show
         """One node for each task, one edge for each dependency."""
         dag = self._execution.spec.dag
@@ -275,6 +254,14 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
     async def aget_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:
         """Async twin of ``get_graph``."""
         return self.get_graph(config, xray=xray)
+
+    def get_input_jsonschema(self, config: RunnableConfig | None = None) -> dict[str, Any]:  # noqa: ARG002 - LangGraph's signature
+        """The run's inputs: variables of prompts, required where they have no default."""
+        return input_schema(self._execution.spec)
+
+    def get_output_jsonschema(self, config: RunnableConfig | None = None) -> dict[str, Any]:  # noqa: ARG002 - as above
+        """What a run leaves, as JSON."""
+        return output_schema(self._execution.spec)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
@@ -328,35 +315,6 @@ class CompiledRunGraph(CompiledStateGraph[Any, Any, Any, Any]):
         outcomes = {**journal, **outcomes_of(output)}
         run = assemble_run(self._execution.spec, header, outcomes)
         return {**output, "results": results_of(outcomes), "run": run}
-
-    def _as_it_stands(self, header: RunHeader, snapshot: StateSnapshot, journal: Mapping[str, TaskOutcome]) -> Run:
-        return assemble_run(self._execution.spec, header, {**journal, **outcomes_of(snapshot.values)})
-
-
-def _before(given: Any, snapshot: StateSnapshot, config: RunnableConfig) -> dict[str, Any] | None:
-    """Check what a thread is asked to do next; for a run that failed or was aborted, what to clear before it resumes.
-
-    LangGraph would discard the finished work of an unfinished thread on new input, without a word.
-    """
-    if isinstance(given, Command):
-        return None
-    if given is not None:
-        if snapshot.next:
-            raise InvalidInputError(
-                f"thread {config['configurable']['thread_id']!r} holds an unfinished run",
-                hint="resume it by passing None as input, or use another thread_id",
-            )
-        return None
-    header = header_of(snapshot, config)
-    if header.state not in {RunState.FAILED, RunState.ABORTED}:
-        return None
-    completed = {
-        task_id: outcome.model_dump(mode="json")
-        for task_id, outcome in outcomes_of(snapshot.values).items()
-        if outcome.state is TaskState.COMPLETED
-    }
-    resumed = header.model_copy(update={"state": RunState.RUNNING, "reason": None})
-    return {"results": Overwrite(completed), "run": resumed.model_dump(mode="json")}
 
 
 def _each_once(questions: GraphInterrupt) -> GraphInterrupt:

@@ -186,6 +186,8 @@ class _Sizes:
             return _Size(TokenUsage(), TokenUsage()) if not definition.spec.deps else _Size(passed_on, passed_on)
         received = [self._known[dependency.task] for dependency in definition.spec.deps]
         blank = {dependency.alias: "" for dependency in definition.spec.deps}
+        if definition.spec.for_each is not None:
+            blank[definition.spec.for_each.as_] = ""
         values = {name: {**self.inputs, **blank}[name] for name in variables(definition.spec.prompt)}
         message = [HumanMessage(render(definition.spec.prompt, values))]
         model = self.services.priced_as(definition.model)
@@ -250,6 +252,8 @@ def _warnings(spec: GraphSpec, services: Services, tasks: tuple[PlannedTask, ...
         )
     if any(task.model is None for task in tasks):
         found.append("model calls made by functions and Runnables are not in the figures, but charged to the budget")
+    if repeated := [task_id for task_id, definition in spec.tasks.items() if definition.spec.for_each is not None]:
+        found.append(f"planned as if their lists had one item: {', '.join(repeated)}")
     if unpriced := sorted({task.model for task in tasks if task.model and task.worst_cost is None}):
         found.append(f"no price is known for {', '.join(unpriced)}")
     if spec.policy.on_exceed == "downgrade" and not any(len(models) > 1 for models in _ladders(spec, services)):

@@ -7,7 +7,7 @@ Each method does I/O and nothing else; what is to be seen, and what is to be cha
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START
@@ -24,15 +24,17 @@ from langchain_runtime.graph.thread_edits import (
     Revision,
     Standing,
     edition,
+    goes_on_as_it_is,
     migration,
-    needs_no_change,
     rerun,
     resumption,
 )
-from langchain_runtime.graph.thread_state import begins_anew, told_by_tasks, unfinished_run
-from langchain_runtime.graph.thread_values import Edit, read_edit
+from langchain_runtime.graph.thread_state import begun_run, has_no_run, refuse_unfinished, told_by_tasks, unfinished_run
+from langchain_runtime.graph.thread_values import checked_inputs, read_edit
 
-_CHECKPOINT_ID = "checkpoint_id"
+_CHECKPOINT_ID: Final = "checkpoint_id"
+_LANGGRAPHS_OWN: Final = frozenset({END, "__copy__"})
+"""What LangGraph does for these nodes without values: it ends a thread, or copies a checkpoint."""
 
 
 class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
@@ -135,10 +137,10 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
         if values is None and as_node in _LANGGRAPHS_OWN:
             return super().update_state(config, None, as_node, task_id)
         edit = read_edit(values, as_node)
-        snapshot = super().get_state(config)
-        if _has_no_run(snapshot) and edit.inputs is not None and not edit.results:
-            return super().update_state(config, {"inputs": self._checked(edit)}, START)
-        return self._carry_out(config, edition(self._stand(config, snapshot), edit))
+        snapshot, newest = self._look(config)
+        if edit.inputs is not None and not edit.results and has_no_run(snapshot):
+            return super().update_state(config, {"inputs": checked_inputs(self._execution.spec, edit)}, START)
+        return self._carry_out(config, edition(self._stand(config, snapshot, newest), edit))
 
     async def aupdate_state(
         self, config: RunnableConfig, values: Any, as_node: str | None = None, task_id: str | None = None
@@ -147,10 +149,10 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
         if values is None and as_node in _LANGGRAPHS_OWN:
             return await super().aupdate_state(config, None, as_node, task_id)
         edit = read_edit(values, as_node)
-        snapshot = await super().aget_state(config)
-        if _has_no_run(snapshot) and edit.inputs is not None and not edit.results:
-            return await super().aupdate_state(config, {"inputs": self._checked(edit)}, START)
-        return await self._acarry_out(config, edition(await self._astand(config, snapshot), edit))
+        snapshot, newest = await self._alook(config)
+        if edit.inputs is not None and not edit.results and has_no_run(snapshot):
+            return await super().aupdate_state(config, {"inputs": checked_inputs(self._execution.spec, edit)}, START)
+        return await self._acarry_out(config, edition(await self._astand(config, snapshot, newest), edit))
 
     def rerun_from(self, config: RunnableConfig, *task_ids: str) -> RunnableConfig:
         """Forget the results of these tasks and of all that rest on them: ``invoke(None, config)`` runs them anew.
@@ -169,19 +171,18 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
             InvalidInputError: There is no such task, or the run is under way.
             RunNotFoundError: The thread holds no run.
         """
-        return self._carry_out(config, rerun(self._stand(config, super().get_state(config)), task_ids))
+        return self._carry_out(config, rerun(self._stand(config, *self._look(config)), task_ids))
 
     async def arerun_from(self, config: RunnableConfig, *task_ids: str) -> RunnableConfig:
         """Async twin of ``rerun_from``."""
-        return await self._acarry_out(
-            config, rerun(await self._astand(config, await super().aget_state(config)), task_ids)
-        )
+        standing = await self._astand(config, *await self._alook(config))
+        return await self._acarry_out(config, rerun(standing, task_ids))
 
     def migrate(self, config: RunnableConfig) -> RunnableConfig:
         """Take a thread's run over into this graph, if it was started with another one.
 
         Results stay of tasks that are unchanged and rest on unchanged ones only; ``invoke(None, config)`` runs the
-        others. What a function's code does is not compared: run such a task again with ``rerun_from``.
+        others. The code of functions is not compared: run tasks whose code has changed again with ``rerun_from``.
 
         Returns:
             The config of the new checkpoint; of the present one if the graph is the same.
@@ -191,30 +192,119 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
             InvalidInputError: The run is under way.
             RunNotFoundError: The thread holds no run.
         """
-        snapshot = super().get_state(config)
-        revision = migration(self._stand(config, snapshot))
+        snapshot, newest = self._look(config)
+        revision = migration(self._stand(config, snapshot, newest))
         return snapshot.config if revision is None else self._carry_out(config, revision)
 
     async def amigrate(self, config: RunnableConfig) -> RunnableConfig:
         """Async twin of ``migrate``."""
-        snapshot = await super().aget_state(config)
-        revision = migration(await self._astand(config, snapshot))
+        snapshot, newest = await self._alook(config)
+        revision = migration(await self._astand(config, snapshot, newest))
         return snapshot.config if revision is None else await self._acarry_out(config, revision)
 
     # --- before a run goes on ----------------------------------------------------------------------------------------
 
     def _made_ready(self, given: Any, config: RunnableConfig) -> RunnableConfig:
-        """The config to go on with, after what has to be changed in the thread before LangGraph takes it up.
+        """Change in the thread what must be changed before LangGraph takes it up; the config to go on with.
 
         Raises:
             InvalidInputError: LangGraph would discard the finished work of an unfinished run, without a word.
+            RunNotFoundError: There is nothing to go on with.
         """
         if isinstance(given, Command):
             return config
-        snapshot = super().get_state(config)
+        snapshot, newest = self._look(config)
         if given is not None:
-            _refuse_unfinished(snapshot, config)
-        elif not begins_anew(snapshot):
-            revision = resumption(self._stand(config, snapshot))
-            ...
+            refuse_unfinished(snapshot, config)
+        elif not goes_on_as_it_is(self._execution.spec, snapshot, config, newest=newest, native=self._is_native):
+            revision = resumption(self._stand(config, snapshot, newest))
+            self._carry_out(config, revision)
+            return _newest(config) if revision.steps else config
         return config
+
+    async def _amade_ready(self, given: Any, config: RunnableConfig) -> RunnableConfig:
+        """Async twin of ``_made_ready``."""
+        if isinstance(given, Command):
+            return config
+        snapshot, newest = await self._alook(config)
+        if given is not None:
+            refuse_unfinished(snapshot, config)
+        elif not goes_on_as_it_is(self._execution.spec, snapshot, config, newest=newest, native=self._is_native):
+            revision = resumption(await self._astand(config, snapshot, newest))
+            await self._acarry_out(config, revision)
+            return _newest(config) if revision.steps else config
+        return config
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._execution.services.ledger
+
+    @property
+    def _is_native(self) -> bool:
+        return self._supersteps is not None
+
+    def _look(self, config: RunnableConfig) -> tuple[StateSnapshot, bool]:
+        """LangGraph's own snapshot, and whether it is the thread's newest, however it is addressed."""
+        newest = super().get_state(_newest(config))
+        if not _is_addressed(config) or config["configurable"][_CHECKPOINT_ID] == _id_of(newest):
+            return newest, True
+        return super().get_state(config), False
+
+    async def _alook(self, config: RunnableConfig) -> tuple[StateSnapshot, bool]:
+        newest = await super().aget_state(_newest(config))
+        if not _is_addressed(config) or config["configurable"][_CHECKPOINT_ID] == _id_of(newest):
+            return newest, True
+        return await super().aget_state(config), False
+
+    def _stand(self, config: RunnableConfig, snapshot: StateSnapshot, newest: bool) -> Standing:
+        header = self._at_rest(config, snapshot)
+        journal = self._ledger.outcomes(header.run_id)
+        return Standing(self._execution.spec, header, snapshot, journal, newest=newest, native=self._is_native)
+
+    async def _astand(self, config: RunnableConfig, snapshot: StateSnapshot, newest: bool) -> Standing:
+        header = self._at_rest(config, snapshot)
+        journal = await self._ledger.aoutcomes(header.run_id)
+        return Standing(self._execution.spec, header, snapshot, journal, newest=newest, native=self._is_native)
+
+    def _at_rest(self, config: RunnableConfig, snapshot: StateSnapshot) -> RunHeader:
+        """The run of a thread, which nobody in this process carries out now."""
+        header = begun_run(snapshot, config)
+        if header.run_id in self._execution.drivers:
+            raise InvalidInputError(
+                f"run {header.run_id!r} is under way, so it cannot be changed", hint="wait for its end, or abort it"
+            )
+        return header
+
+    def _carry_out(self, config: RunnableConfig, revision: Revision) -> RunnableConfig:
+        self._ledger.forget(revision.run_id, revision.forget)
+        for outcome in revision.record:
+            self._ledger.record_outcome(revision.run_id, outcome)
+        return super().bulk_update_state(config, revision.steps) if revision.steps else config
+
+    async def _acarry_out(self, config: RunnableConfig, revision: Revision) -> RunnableConfig:
+        await self._ledger.aforget(revision.run_id, revision.forget)
+        for outcome in revision.record:
+            await self._ledger.arecord_outcome(revision.run_id, outcome)
+        return await super().abulk_update_state(config, revision.steps) if revision.steps else config
+
+    def _assembled(self, header: RunHeader, snapshot: StateSnapshot, journal: Mapping[str, TaskOutcome]) -> Run:
+        return assemble_run(self._execution.spec, header, {**journal, **outcomes_of(snapshot.values)})
+
+
+def _is_addressed(config: RunnableConfig) -> bool:
+    """Whether the caller asks for one checkpoint, and not for the newest."""
+    return config.get("configurable", {}).get(_CHECKPOINT_ID) is not None
+
+
+def _newest(config: RunnableConfig) -> RunnableConfig:
+    """The config of the thread's newest checkpoint."""
+    if not _is_addressed(config):
+        return config
+    configurable = {key: value for key, value in config["configurable"].items() if key != _CHECKPOINT_ID}
+    return {**config, "configurable": configurable}
+
+
+def _id_of(snapshot: StateSnapshot) -> Any:
+    return snapshot.config["configurable"].get(_CHECKPOINT_ID)

@@ -24,7 +24,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Interrupt, interrupt
 
-from langchain_runtime.graph.call_ids import pin_call_ids
+from langchain_runtime.graph.call_ids import number_call, number_of_call, pin_call_ids
 from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.open_run import OpenRun, Ways, results_update
 from langchain_runtime.graph.run_settings import settings_of
@@ -116,9 +116,10 @@ class Supersteps:
 
 @dataclass(frozen=True)
 class _Body:
-    """Work for a node: run a task's body."""
+    """Work for a node: run a task's body, as the call of that number."""
 
     task_id: str
+    number: int
     job: dict[str, Any]
     run: RunJob
     reply: asyncio.Future[dict[str, Any]]
@@ -234,7 +235,7 @@ class Session:
     async def _hand_over(self, task_id: str, job: dict[str, Any], run: RunJob) -> dict[str, Any]:
         """Let the task's node run the body."""
         reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._desk_of(task_id).put_nowait(_Body(task_id, job, run, reply))
+        self._desk_of(task_id).put_nowait(_Body(task_id, number_of_call(), job, run, reply))
         return await reply
 
     async def _ask(self, waiting: Sequence[str], question: dict[str, Any]) -> Answer:
@@ -266,6 +267,7 @@ class Session:
             return interrupt(item.question)
         if item.task_id == node:
             return await item.run(item.job)
+        number_call(item.number)
         return await self._call_task(item.task_id, item.job, item.run)
 
     # --- ends --------------------------------------------------------------------------------------------------------

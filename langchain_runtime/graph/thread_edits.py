@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END
 from langgraph.types import Overwrite, StateSnapshot, StateUpdate
 
@@ -20,9 +21,10 @@ from langchain_runtime.contracts.identifiers import CHILD_SEPARATOR
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome, now
 from langchain_runtime.graph.graph_changes import graph_difference
 from langchain_runtime.graph.growth import RunTasks
-from langchain_runtime.graph.run_view import outcomes_of
+from langchain_runtime.graph.run_view import header_of, outcomes_of
 from langchain_runtime.graph.spec import GraphSpec
-from langchain_runtime.graph.thread_state import is_completed
+from langchain_runtime.graph.thread_state import begins_anew, is_completed
+from langchain_runtime.graph.thread_values import Edit, checked_inputs, edited_outcome
 from langchain_runtime.orchestration.task_ids import did_you_mean
 
 Steps = tuple[tuple[StateUpdate, ...], ...]
@@ -100,18 +102,53 @@ class Standing:
 # --- revisions -------------------------------------------------------------------------------------------------------
 
 
-def resumption(standing: Standing) -> Revision | None:
-    """What must be changed before the run goes on from there; None if nothing must.
+def goes_on_as_it_is(
+    spec: GraphSpec, snapshot: StateSnapshot, config: RunnableConfig, *, newest: bool, native: bool
+) -> bool:
+    """Whether LangGraph can take the thread up from this snapshot without any ``resumption``.
 
-    A run that ended badly tries its failed tasks again. From a snapshot of the past it goes on with what that snapshot
-    holds: whatever was done since is done, and paid, anew.
+    Raises:
+        RunNotFoundError: The thread holds no run.
+    """
+    if begins_anew(snapshot):
+        return True
+    standing = Standing(spec, header_of(snapshot, config), snapshot, {}, newest=newest, native=native)
+    ended_well = standing.header.state not in _ENDED_BADLY and not _goes_on_out_of_reach(standing)
+    return ended_well and (newest or not snapshot.next)
+
+
+def resumption(standing: Standing) -> Revision:
+    """What is to be changed before the run goes on from there.
+
+    A run that ended badly tries its failed tasks again. From a snapshot of the past a run goes on with what that
+    snapshot holds: whatever was done since is done, and paid, anew.
     """
     if standing.header.state in _ENDED_BADLY or _goes_on_out_of_reach(standing):
         return revision(standing)
-    if standing.newest or not standing.snapshot.next:
-        return None
     forget = _all_known(standing) - _completed(standing).keys()
     return Revision(standing.header.run_id, tuple(sorted(forget)))
+
+
+def edition(standing: Standing, edit: Edit) -> Revision:
+    """Results by hand take the place of others, and all that rests on them is done anew.
+
+    Raises:
+        InputError: There is no such task, or the values do not fit the run.
+    """
+    standing.check_known(edit.results)
+    if edit.inputs is not None:
+        if standing.outcomes:
+            raise InvalidInputError(
+                f"run {standing.header.run_id!r} has done {len(standing.outcomes)} of its tasks with the inputs it has",
+                hint="start a run with other inputs on a thread of its own, or go back to a snapshot before its first "
+                "task: get_state_history(config) has them",
+            )
+        checked_inputs(standing.spec, edit)
+    edited = {
+        task_id: edited_outcome(task_id, given, standing.outcomes.get(task_id), standing.spec)
+        for task_id, given in edit.results.items()
+    }
+    return revision(standing, edited=edited, inputs=edit.inputs)
 
 
 def rerun(standing: Standing, task_ids: Collection[str]) -> Revision:
@@ -167,13 +204,12 @@ def revision(
         redo: Tasks that are done anew.
         edited: Outcomes that take the place of others, by task id.
         inputs: The run's new inputs; None for those it has.
-        header: The run's, where it changes, too.
+        header: The run's, where it goes over to another graph: then nothing stays of tasks that this one does not have.
     """
     edited, completed = edited or {}, _completed(standing)
     dropped = _with_all_downstream(standing.tasks, redo, edited) - edited.keys()
     kept = {task_id: outcome for task_id, outcome in completed.items() if task_id not in dropped | edited.keys()}
-    strangers = standing.journal.keys() - {record.id for record in standing.tasks.records()}
-    forget = {*dropped, *edited, *strangers} if standing.newest else _all_known(standing) - kept.keys()
+    forget = {*dropped, *edited} if standing.newest and header is None else _all_known(standing) - kept.keys()
     results = {task_id: outcome.model_dump(mode="json") for task_id, outcome in {**kept, **edited}.items()}
     update: dict[str, Any] = {
         "results": Overwrite(results),

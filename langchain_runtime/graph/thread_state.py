@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
-from langchain_runtime.contracts.errors import TaskFailedError
+from langchain_runtime.contracts.errors import InvalidInputError, RunNotFoundError, TaskFailedError
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome, TaskState
 from langchain_runtime.graph.growth import RunTasks
-from langchain_runtime.graph.run_view import outcomes_of
+from langchain_runtime.graph.run_view import header_of, outcomes_of
 from langchain_runtime.graph.spec import GraphSpec
 
 _BEFORE_A_RUN: Final = frozenset({START, "prepare"})
@@ -35,6 +36,39 @@ _BEFORE_A_RUN: Final = frozenset({START, "prepare"})
 def begins_anew(snapshot: StateSnapshot) -> bool:
     """Whether LangGraph would start a new run from here: the values may still show the one before."""
     return not _BEFORE_A_RUN.isdisjoint(snapshot.next)
+
+
+def has_no_run(snapshot: StateSnapshot) -> bool:
+    """Whether there is no run that could be changed, at most inputs for one."""
+    return begins_anew(snapshot) or "run" not in (snapshot.values or {})
+
+
+def begun_run(snapshot: StateSnapshot, config: RunnableConfig) -> RunHeader:
+    """The run that can be changed.
+
+    Raises:
+        RunNotFoundError: There is none, or it has not begun yet.
+    """
+    header = header_of(snapshot, config)
+    if begins_anew(snapshot):
+        thread = str(config.get("configurable", {}).get("thread_id"))
+        raise RunNotFoundError(
+            f"the run of thread {thread!r} has not begun yet", run_id=thread, hint="begin it with invoke(None, config)"
+        )
+    return header
+
+
+def refuse_unfinished(snapshot: StateSnapshot, config: RunnableConfig) -> None:
+    """Let new inputs only into a thread whose run has ended: LangGraph would discard finished work without a word.
+
+    Raises:
+        InvalidInputError: The thread holds an unfinished run.
+    """
+    if snapshot.next:
+        raise InvalidInputError(
+            f"thread {config['configurable']['thread_id']!r} holds an unfinished run",
+            hint="resume it by passing None as input, or use another thread_id",
+        )
 
 
 def unfinished_run(snapshot: StateSnapshot) -> str | None:
@@ -127,9 +161,7 @@ def _asked_by(question: Interrupt, asking: Sequence[str]) -> str | None:
     return asking[0] if len(asking) == 1 else None
 
 
-def _entry(
-    task_id: str, node: PregelTask, outcome: TaskOutcome | None, questions: tuple[Interrupt, ...]
-) -> PregelTask:
+def _entry(task_id: str, node: PregelTask, outcome: TaskOutcome | None, questions: tuple[Interrupt, ...]) -> PregelTask:
     error = None if outcome is None else outcome.error
     return node._replace(
         id=f"{node.id}:{task_id}",

@@ -63,6 +63,17 @@ def read_edit(values: Any, as_node: str | None) -> Edit:
     return Edit(results, _read_inputs(values.get("inputs")))
 
 
+def checked_inputs(spec: GraphSpec, edit: Edit) -> dict[str, Any]:
+    """The new inputs of a run.
+
+    Raises:
+        InvalidInputError: A prompt has a variable that they do not supply.
+    """
+    inputs = dict(edit.inputs or {})
+    spec.run_inputs(inputs)
+    return inputs
+
+
 def edited_outcome(task_id: str, given: Result, old: TaskOutcome | None, spec: GraphSpec) -> TaskOutcome:
     """The outcome of a task with a result by hand: what it took and cost so far stays.
 

@@ -258,16 +258,16 @@ class Scheduler:
 
     def _join(self, task: NewTask) -> bool:
         """Take up a task whose dependencies are known; True if it is skipped now."""
-        task_id, deps = task.task_id, list(dict.fromkeys(task.deps))
+        task_id = task.task_id
         self._position[task_id] = len(self._position)
         self._next[task_id] = []
         self._blockers[task_id] = 0
         self._states[task_id] = task.state
         if task.state is TaskState.PENDING:
             self._unfinished += 1
-            return self._wait_for(task_id, deps)
+            return self._wait_for(task_id, task.deps)
         if task.state is TaskState.SKIPPED:
-            self._causes[task_id] = self._cause_among(deps) or task_id
+            self._causes[task_id] = self._cause_among(task.deps) or task_id
         elif task.state is TaskState.FAILED:
             self._causes[task_id] = task_id
         return False

@@ -283,6 +283,7 @@ class _Server:
         # Named as TCP, without which asyncio leaves Nagle's algorithm on: 40 ms a reply.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
+        listener.listen()
         self._address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._numbers = count(1)
         self._providers: dict[str, LoopbackProvider] = {}

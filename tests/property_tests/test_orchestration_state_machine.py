@@ -4,6 +4,7 @@ from collections import Counter
 from functools import cache
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -35,6 +36,7 @@ from langchain_runtime.orchestration import (
 )
 
 MODELS = ("m", "n", None)
+JOINS_AS = [TaskState.PENDING] * 4 + [TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED]
 MOST_TASKS = 20
 
 
@@ -187,6 +189,9 @@ class AnyDriver(RuleBasedStateMachine):
     def is_under_way(self):
         return self.finish is None
 
+    def may_grow(self):
+        return self.running and len(self.deps) < MOST_TASKS
+
     def has_zombies(self):
         return any(self.bodies[task_id] > (task_id in self.running) for task_id in self.bodies)
 
@@ -256,19 +261,20 @@ class AnyDriver(RuleBasedStateMachine):
         self.paused[model] = max(self.paused.get(model, 0.0), self.now + seconds)
         self.feed(Throttled(task_id, self.now, self.now + seconds))
 
-    @precondition(lambda self: self.running and len(self.deps) < MOST_TASKS)
-    @rule(
-        data=st.data(),
-        ends=st.lists(
-            st.sampled_from([TaskState.PENDING] * 4 + [TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED]),
-            max_size=3,
-        ),
-        parent_waits=st.booleans(),
-    )
-    def grow(self, data, ends, parent_waits):
-        parent = data.draw(st.sampled_from(list(self.running if parent_waits else self.deps)))
+    @precondition(may_grow)
+    @rule(data=st.data())
+    def add_tasks(self, data):
+        self.grow(data, list(self.deps), parent_waits=False)
+
+    @precondition(may_grow)
+    @rule(data=st.data())
+    def wait_for_new_tasks(self, data):
+        self.grow(data, list(self.running), parent_waits=True)
+
+    def grow(self, data, parents, *, parent_waits):
+        parent = data.draw(st.sampled_from(parents))
         tasks: list[NewTask] = []
-        for state in ends:
+        for state in data.draw(st.lists(st.sampled_from(JOINS_AS), max_size=3)):
             known = [*self.deps, *(task.task_id for task in tasks)]
             deps = data.draw(st.lists(st.sampled_from(known), max_size=2))
             model = data.draw(st.sampled_from(MODELS))
@@ -349,14 +355,14 @@ class AnyDriver(RuleBasedStateMachine):
         self.feed(ToppedUp(self.now))
 
     @precondition(is_under_way)
-    @rule(dice=st.integers(0, 9))
+    @rule(dice=st.integers(0, 19))
     def shut_down(self, dice):
         if dice == 0:
             self.draining = self.no_starts = True
             self.feed(Drain(self.now))
 
     @precondition(is_under_way)
-    @rule(dice=st.integers(0, 9))
+    @rule(dice=st.integers(0, 19))
     def abort(self, dice):
         if dice == 0:
             self.stopping = True
@@ -471,3 +477,4 @@ class AnyDriver(RuleBasedStateMachine):
 
 
 TestAnyDriver = AnyDriver.TestCase
+TestAnyDriver.settings = settings(max_examples=200)

@@ -156,6 +156,38 @@ async def test_tasks_that_end_together_may_be_waited_for_by_a_new_one():
     assert {f"new-add{number}" for number in range(3)} <= output["results"].keys()
 
 
+async def test_cached_tasks_are_equal_when_they_are_like_the_same_task_and_not_for_coming_from_the_same_body():
+    calls = Counter()
+
+    def add(inputs, runtime):
+        for name, like in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+            runtime.enqueue(name, like=like, inputs={"x": 1})
+
+    def named(name):
+        def body(inputs):
+            calls[name] += 1
+            return name
+
+        return body
+
+    graph = RunGraph(inputs={"x": 0}).add_task("a", named("a"), cache=True).add_task("b", named("b"), cache=True)
+    output = await run(graph.add_task("add", add).compile(), {"inputs": {}})
+    assert {name: outputs(output)[name] for name in ("a1", "a2", "b1")} == {"a1": "a", "a2": "a", "b1": "b"}
+    assert calls == {"a": 2, "b": 2}
+
+
+@both_modes
+async def test_a_new_task_may_wait_for_what_comes_after_the_body_that_added_it(mode):
+    def add(inputs, runtime):
+        runtime.enqueue("last", like="after", deps={"add": "after"})
+        return "added"
+
+    graph = RunGraph().add_task("add", add).add_task("after", lambda inputs: inputs["add"] + "!", deps=["add"])
+    async with asyncio.timeout(30):
+        output = await run(graph.compile(mode=mode), {"inputs": {}})
+    assert outputs(output) == {"add": "added", "after": "added!", "last": "added!!"}
+
+
 # --- what does not count ---------------------------------------------------------------------------------------------
 
 

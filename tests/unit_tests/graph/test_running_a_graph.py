@@ -15,7 +15,7 @@ from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError, RunFailedError
 from langchain_runtime.contracts.events import parse_event
 from langchain_runtime.contracts.run import RunPolicy, RunState, TaskResult, TaskState
-from langchain_runtime.contracts.task_spec import Condition
+from langchain_runtime.contracts.task_spec import Condition, ForEach
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.testing.scripted_chat_model import ScriptedChatModel
 
@@ -366,3 +366,14 @@ async def test_a_body_that_json_cannot_carry_fails_by_name_and_the_rest_is_kept(
     assert caught.value.run.tasks["bad"].error.code == "result_not_serializable"
     assert "'bad'" in caught.value.run.tasks["bad"].error.message
     assert caught.value.results == {"good": TaskResult(output="ok:good")}
+
+
+def test_a_plan_says_that_it_does_not_know_how_long_a_list_will_be():
+    graph = (
+        RunGraph(model="extractive")
+        .add_task("list", lambda _: ["a", "b"])
+        .add_task("each", prompt="About {item}.", deps=["list"], for_each=ForEach(task="list"))
+    )
+    plan = graph.compile().plan()
+    assert [task.id for task in plan.tasks] == ["list", "each"]
+    assert any("one item: each" in warning for warning in plan.warnings)

@@ -10,7 +10,7 @@ from langgraph.graph import StateGraph
 from langchain_runtime import RunGraph, RunPolicy
 from langchain_runtime.contracts.errors import InvalidInputError, RunAbortedError, RunFailedError
 from langchain_runtime.contracts.run import RetrySpec, RunState, TaskState
-from langchain_runtime.contracts.task_spec import Condition
+from langchain_runtime.contracts.task_spec import Condition, ForEach
 
 MODES = ("dataflow", "supersteps")
 
@@ -25,8 +25,12 @@ async def run(graph, given, config=None, *, sync=False, **kwargs):
     return await graph.ainvoke(given, config, **kwargs)
 
 
+def added(value):
+    return sum(map(added, value)) if isinstance(value, list) else value
+
+
 def random_graph(seed):
-    """A DAG with failures, retries and conditions; its bodies depend on nothing but their inputs."""
+    """A DAG with failures, retries, conditions, lists and enqueued tasks; bodies depend on their inputs alone."""
     rng = random.Random(seed)
     policy = RunPolicy(
         max_parallelism=rng.randint(1, 6),
@@ -35,20 +39,30 @@ def random_graph(seed):
     )
     graph = RunGraph(policy)
     size = rng.randint(1, 14)
+    lists = []
     for number in range(size):
         deps = sorted(rng.sample(range(number), k=min(number, rng.choice([0, 1, 1, 2, 3]))))
         fails_until = rng.choice([0, 0, 0, 0, 1, 2, 9])
+        enqueues = rng.random() < 0.2
+        items = rng.randint(0, 3) if rng.random() < 0.3 else None
 
-        def body(inputs, runtime, number=number, deps=tuple(deps), fails_until=fails_until):
+        def body(inputs, runtime, number=number, fails_until=fails_until, enqueues=enqueues, items=items):
             if runtime.attempt <= fails_until:
                 raise ValueError(f"attempt {runtime.attempt} of {number}")
-            return number + sum(inputs[f"t{dep}"] for dep in deps)
+            if enqueues:
+                runtime.enqueue(f"{runtime.task_id.replace('#', '-')}-more", like="leaf", inputs={"n": number})
+            total = number + sum(added(value) for name, value in inputs.items() if name != "n")
+            return total if items is None else [total] * items
 
-        when = None
-        if deps and rng.random() < 0.2:
+        when = for_each = None
+        if set(deps) & set(lists):
+            for_each = ForEach(task=f"t{next(dep for dep in deps if dep in lists)}")
+        elif deps and rng.random() < 0.2:
             when = Condition(task=f"t{deps[0]}", op=rng.choice(["ge", "lt"]), value=rng.randint(0, 20))
-        graph.add_task(f"t{number}", body, deps=[f"t{dep}" for dep in deps], when=when)
-    return graph
+        elif items is not None:
+            lists.append(number)
+        graph.add_task(f"t{number}", body, deps=[f"t{dep}" for dep in deps], when=when, for_each=for_each)
+    return graph.add_task("leaf", lambda inputs: inputs.get("n", -1))
 
 
 def story(output):
