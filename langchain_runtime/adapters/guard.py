@@ -43,11 +43,15 @@ _HOLDS_LOST: Final = 3
 _COUNT_EVERY: Final = 64
 """Bytes between two counts of a stream that comes close to its hold."""
 
+_UNSURE: Final = 64
+"""Tokens beyond a hold that prove nothing: a model that obeys its cap may count fewer than we do, and what it writes
+between two of our counts must not overdraw its budget."""
+
 _UNREPORTED: Final = ReportedUsage(None, missing="the stream was cut")
 
 
 class _Seen(NamedTuple):
-    """A stream as it has passed by, counted here: the least that it is billed.
+    """A stream as it has passed by, counted here.
 
     Attributes:
         usage: Input as estimated, and the output that was seen.
@@ -315,15 +319,16 @@ class GuardedCall:
         bound = self._bound
         if bound is None or not bound.enforced or meter.bytes < self._count_at:
             return False
-        seen = self._seen(meter, bound)
+        seen = self._seen(meter.text, bound)
         most, written = bound.output_tokens, seen.usage.output
         self._count_at = meter.bytes + max(most - written, _COUNT_EVERY)
         return written > most and (seen.nano is None or seen.nano >= (self._holds.least or 0))
 
-    def _seen(self, meter: StreamMeter[Any], bound: CallBound) -> _Seen:
+    def _seen(self, text: str, bound: CallBound, *, but: int = 0) -> _Seen:
+        """The request with the reply ``text``, less so many tokens."""
         estimator, terms = self._guard.pricing.estimator, bound.terms
         framing = estimator.expected([AIMessage("")], model=terms.model)
-        written = estimator.expected([AIMessage(meter.text)], model=terms.model) - framing
+        written = estimator.expected([AIMessage(text)], model=terms.model) - framing - but
         read = min(estimator.expected(self._messages, model=terms.model, tools=terms.extras), bound.input_tokens)
         usage = TokenUsage(input=read, output=max(written, 0))
         if terms.calculator is None:
@@ -335,7 +340,7 @@ class GuardedCall:
         self, reported: ReportedUsage, reply: ChatResult | None, meter: StreamMeter[Any] | None = None
     ) -> Plan[None]:
         self._ended = True
-        bound, seen = self._bound, self._beyond_cap(meter) if reported.usage is None else None
+        bound, seen = self._bound, self._beyond_hold(meter) if reported.usage is None else None
         if reported.undated_writes and providers.keeps_cache_for_an_hour(self._messages, self._asked):
             reported = reported.kept_for_an_hour()
         nano, usage = self._cost(reported), reported.usage
@@ -374,13 +379,15 @@ class GuardedCall:
             terms = bound.terms
             self._guard.pricing.estimator.observe(self._messages, reported.usage, model=terms.model, tools=terms.extras)
 
-    def _beyond_cap(self, meter: StreamMeter[Any] | None) -> _Seen | None:
-        """What has passed of a stream that may have written more than its cap; None of any other."""
+    def _beyond_hold(self, meter: StreamMeter[Any] | None) -> _Seen | None:
+        """What has passed of a stream that was clearly more than is held; None of any other."""
         bound = self._bound
         # No text has more tokens than bytes: most streams need no counting.
         if meter is None or bound is None or meter.bytes <= bound.output_tokens:
             return None
-        return self._seen(meter, bound)
+        least = self._seen(meter.text, bound, but=_UNSURE)
+        dearer = least.nano is not None and least.nano > (self._holds.least or 0)
+        return self._seen(meter.text, bound) if dearer or least.usage.total > bound.tokens else None
 
     def _release(self) -> Plan[None]:
         def give_back(held: Held) -> Step:

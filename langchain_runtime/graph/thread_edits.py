@@ -239,7 +239,7 @@ def _resumed(header: RunHeader, undone: Collection[str]) -> RunHeader:
 
 
 def _with_all_downstream(tasks: RunTasks, redo: Collection[str], edited: Collection[str]) -> set[str]:
-    """The tasks to redo, with the children of ``for_each`` ones, and everything that rests on them or on edited ones."""
+    """Tasks to redo, children of ``for_each`` ones included, and all that rests on them or on edited ones."""
     found = {*redo, *(dep for task_id in redo for dep in tasks.deps_of(task_id) if _is_child(dep, task_id))}
     waiting = [*found, *edited]
     while waiting:

@@ -143,7 +143,7 @@ def _entries(
     questions: dict[str | None, list[Interrupt]] = {task_id: [] for task_id in task_ids}
     left = []
     for node in nodes:
-        of_nobody = []
+        of_nobody: list[Interrupt] = []
         for question in node.interrupts:
             questions.get(_asked_by(question, asking), of_nobody).append(question)
         error = None if failed else node.error

@@ -356,14 +356,14 @@ def test_a_stream_of_a_disobedient_model_is_cut_at_its_hold(desk):
     assert len(chunks) < 400
     assert chunks[-1].response_metadata["lcr_capped"] is True
     assert chunks[-1].chunk_position == "last"
-    assert desk.spent == worth("".join(chunk.text for chunk in chunks)) >= hold_of(desk)
+    assert desk.spent == hold_of(desk)
 
 
 async def test_an_async_stream_of_a_disobedient_model_is_cut_at_its_hold(desk):
     model = desk.model(obeys_cap=False, script=["word " * 5_000])
     chunks = [chunk async for chunk in model.astream("hello")]
     assert len(chunks) < 400
-    assert desk.spent == worth("".join(chunk.text for chunk in chunks)) >= hold_of(desk)
+    assert desk.spent == hold_of(desk)
 
 
 def worth(text: str) -> int:
@@ -407,14 +407,13 @@ def test_a_limit_in_tokens_covers_what_was_seen(desk):
     assert desk.ledger.balance("tokens").tokens_spent > written(ONE_CHUNK) > 300
 
 
-def test_a_stream_without_usage_and_limit_costs_what_was_seen_if_that_is_more(desk):
-    text = "".join(chunk.text for chunk in desk.model(None, script=["word " * 200], **SILENT).stream("hello"))
+def test_a_stream_without_usage_and_limit_costs_what_was_seen_if_that_is_clearly_more(desk):
+    silent = {"obeys_cap": False, "reports_usage": False}
+    text = "".join(chunk.text for chunk in desk.model(None, script=["word " * 300], **silent).stream("hello"))
     assert desk.spent == worth(text) > hold_of(desk)
-    list(desk.model(None, script=["word " * 50], **SILENT).stream("hello"))
+    # More than the cap of 100, but not by so much that another tokeniser could not make 100 of it.
+    list(desk.model(None, script=["word " * 150], **silent).stream("hello"))
     assert desk.spent == worth(text) + hold_of(desk)
-
-
-SILENT = {"obeys_cap": False, "reports_usage": False}
 
 
 def test_an_obedient_stream_may_use_its_whole_cap(desk):

@@ -183,7 +183,7 @@ async def test_a_new_task_may_wait_for_what_comes_after_the_body_that_added_it(m
         return "added"
 
     graph = RunGraph().add_task("add", add).add_task("after", lambda inputs: inputs["add"] + "!", deps=["add"])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(10):
         output = await run(graph.compile(mode=mode), {"inputs": {}})
     assert outputs(output) == {"add": "added", "after": "added!", "last": "added!!"}
 

@@ -26,6 +26,8 @@ from langchain_runtime.testing.scripted_chat_model import ScriptedChatModel
 CATALOG = {"models": {"test:m": {"input": "1000", "output": "1000", "max_output_tokens": 4096}}}
 CAP = 1_000
 
+both_modes = pytest.mark.parametrize("mode", ["dataflow", "supersteps"])
+
 
 def model(**fields):
     return ScriptedChatModel(provider="test", model="m", **fields)
@@ -143,12 +145,13 @@ async def test_warn_blocks_a_model_that_nobody_knows_no_more_than_any_other():
     assert run.usage.cost is None
 
 
-async def test_a_human_tops_up_twice_and_every_task_is_bought_once():
+@both_modes
+async def test_a_human_tops_up_twice_and_every_task_is_bought_once(mode):
     chat_model = model(script=("word " * (CAP - 1),))
     policy = RunPolicy(budget_limit=limit(1), on_exceed="interrupt", max_parallelism=4)
     ledger = InMemoryLedger()
     graph = prompts(4, policy, chat_model).compile(
-        ledger=ledger, catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver()
+        ledger=ledger, catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver(), mode=mode
     )
     config = {"configurable": {"thread_id": "t", "run_id": "r"}}
     output = await graph.ainvoke({"inputs": {}}, config)
@@ -167,10 +170,11 @@ async def test_a_human_tops_up_twice_and_every_task_is_bought_once():
     assert balance.limit == policy.budget_limit + Cost(more) + Cost.usd(1000)
 
 
-async def test_a_human_may_end_the_run_instead():
+@both_modes
+async def test_a_human_may_end_the_run_instead(mode):
     policy = RunPolicy(budget_limit=limit(1), on_exceed="interrupt", max_parallelism=1)
     graph = prompts(2, policy, model(script=("word " * (CAP - 1),))).compile(
-        catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver()
+        catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver(), mode=mode
     )
     config = {"configurable": {"thread_id": "t"}}
     await graph.ainvoke({"inputs": {}}, config)
@@ -181,9 +185,10 @@ async def test_a_human_may_end_the_run_instead():
 
 
 @pytest.mark.parametrize("answer", ["yes please", {"add": 0.5}, {"add": "-1"}, {"add": "much"}, None], ids=str)
-async def test_after_an_answer_of_no_use_the_question_is_asked_again(answer):
+@both_modes
+async def test_after_an_answer_of_no_use_the_question_is_asked_again(answer, mode):
     policy = RunPolicy(budget_limit=Cost.usd("0.01"), on_exceed="interrupt")
-    graph = prompts(1, policy, model()).compile(catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver())
+    graph = prompts(1, policy, model()).compile(catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver(), mode=mode)
     config = {"configurable": {"thread_id": "t"}}
     await graph.ainvoke({"inputs": {}}, config)
     question = (await graph.ainvoke(Command(resume={"not": answer}), config))["__interrupt__"][0].value
@@ -270,7 +275,8 @@ async def test_a_plan_spends_nothing_and_agrees_with_the_limit():
     assert "above the limit" in plan.to_text()
 
 
-async def test_a_top_up_does_not_buy_a_failed_task_again():
+@both_modes
+async def test_a_top_up_does_not_buy_a_failed_task_again(mode):
     calls = []
 
     def fails(inputs):
@@ -281,7 +287,7 @@ async def test_a_top_up_does_not_buy_a_failed_task_again():
     graph = (
         prompts(2, policy, model(script=("word " * (CAP - 1),)))
         .add_task("bad", fails, priority=99)
-        .compile(catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver(), raise_on_failure=False)
+        .compile(catalog=ModelCatalog(CATALOG), checkpointer=InMemorySaver(), mode=mode, raise_on_failure=False)
     )
     config = {"configurable": {"thread_id": "t"}}
     await graph.ainvoke({"inputs": {}}, config)
