@@ -137,9 +137,9 @@ class Attempts:
         definition, job = self._tasks.definition(draft.job.task_id), draft.job
         if definition.spec.cache is None:
             return await self._paid_result_of(draft)
-        origin = self._tasks.origin(job.task_id)
-        whose_body = definition if origin is None else self._tasks.definition(origin)
-        key = self._cache.key_of(whose_body, job, self._dispatcher.chat_model_of(job))
+        whose_body = self._tasks.whose_body(job.task_id)
+        does = definition if whose_body is None else self._tasks.definition(whose_body)
+        key = self._cache.key_of(does, job, self._dispatcher.chat_model_of(job))
         ttl_seconds = definition.spec.cache.ttl_seconds
         outcome, shared = await self._cache.get_or_run(
             key, job, lambda: self._paid_result_of(draft), ttl_seconds=ttl_seconds

@@ -114,7 +114,7 @@ class Dispatcher:
             InvalidInputError: A dependency has no output of the wanted name.
         """
         definition = self._tasks.definition(task_id)
-        routed = self._router.route(definition.spec, outcomes)
+        routed = {**self._router.route(definition.spec, outcomes), **definition.inputs}
         job = TaskJob(
             run_id=self._run_id,
             task_id=task_id,
@@ -124,7 +124,7 @@ class Dispatcher:
             used=used,
         )
         if definition.spec.prompt is None:
-            return Draft(job.model_copy(update={"inputs": {**self._inputs, **definition.inputs, **routed}}))
+            return Draft(job.model_copy(update={"inputs": {**self._inputs, **routed}}))
         assert model is not None  # a prompt has one
         job = job.model_copy(update={"max_output_tokens": definition.spec.max_output_tokens})
         if definition.is_single_call and task_id in self._paid:
@@ -196,7 +196,7 @@ class Dispatcher:
     async def _view(self, definition: TaskDefinition, routed: Mapping[str, JsonValue], model: str) -> Compaction:
         bundle = self._builder.build(
             definition.spec,
-            inputs={**self._inputs, **definition.inputs},
+            inputs=self._inputs,
             routed=routed,
             memory=await self._services.memory.asnapshot(self._run_id),
             tools={},

@@ -274,7 +274,7 @@ class Driver:
 
     def _announce(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
-            if self._planner.states[task_id] in {TaskState.READY, TaskState.RUNNING}:
+            if self._planner.states.get(task_id) in {TaskState.READY, TaskState.RUNNING}:
                 self._log.emit(TaskReady(run_id=self._run_id, task=task_id))
 
     async def _ask(self, waiting: Sequence[str]) -> None:

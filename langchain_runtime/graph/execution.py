@@ -98,7 +98,7 @@ class Execution:
             run_id=run_id,
             state=RunState.RUNNING,
             spec_hash=self.spec.fingerprint,
-            task_hashes=getattr(self.spec, "task_hashes", {}),
+            task_hashes=self.spec.task_hashes,
         )
         return {"run": header.model_dump(mode="json"), "results": None}
 

@@ -77,8 +77,6 @@ class RunTasks:
         self._origins: dict[str, str] = {}
         self._members: dict[str, list[str]] = defaultdict(list)
         self._added_by: dict[str, str] = {}
-        self._roots: dict[str, str] = {}
-        self._family: dict[str, list[str]] = defaultdict(list)
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -103,14 +101,6 @@ class RunTasks:
         """The graph's own task whose body or prompt it runs; None for a prompt that a body wrote."""
         made = self._made.get(task_id)
         return task_id if made is None else made.whose_body
-
-    def root(self, task_id: str) -> str:
-        """The task of the graph that it has come from, over however many others."""
-        return self._roots.get(task_id, task_id)
-
-    def family(self, root: str) -> tuple[str, ...]:
-        """A task of the graph, and all that has come from it by now."""
-        return (root, *self._family.get(root, ()))
 
     def deps_of(self, task_id: str) -> tuple[str, ...]:
         """What the task waits for.
@@ -310,8 +300,6 @@ class RunTasks:
     def _join(self, made: _Made, outcomes: Mapping[str, TaskOutcome]) -> NewTask:
         spec = made.definition.spec
         self._made[spec.id] = made
-        root = self._roots[spec.id] = self.root(made.parent)
-        self._family[root].append(spec.id)
         self._origins[spec.id] = self.origin(made.parent)
         self._members[self._origins[spec.id]].append(spec.id)
         for dependency in made.deps:

@@ -248,11 +248,14 @@ class RunGraph:
         """
         if mode not in get_args(Mode):
             raise InvalidInputError(f"there is no mode {mode!r}", hint='use "dataflow" or "supersteps"')
+        model, chat_model = _named(self._model)
         spec = GraphSpec.checked(
             name=self._name,
             policy=self._policy,
             definitions=list(self._definitions.values()),
             inputs=self._inputs,
+            model=model,
+            chat_model=chat_model,
         )
         run_ladder, rungs = chosen_ladder(ladder, self._policy)
         check_ladder(run_ladder, spec, budgets)
@@ -285,8 +288,7 @@ class RunGraph:
         )
 
     def _define(self, spec: TaskSpec, *, body: Any, model: Any, response_format: Any, tools: tuple[Any, ...]) -> None:
-        chosen: str | BaseChatModel | None = model if model is not None else self._model
-        name, chat_model = (model_id(chosen, {}), chosen) if isinstance(chosen, BaseChatModel) else (chosen, None)
+        name, chat_model = _named(model if model is not None else self._model)
         self._definitions[spec.id] = TaskDefinition(
             spec=spec,
             body=None if body is None else as_body(body),
@@ -295,6 +297,11 @@ class RunGraph:
             response_format=response_format,
             tools=tools,
         )
+
+
+def _named(model: str | BaseChatModel | None) -> tuple[str | None, BaseChatModel | None]:
+    """A model's name, and the model itself where the author passed an object."""
+    return (model_id(model, {}), model) if isinstance(model, BaseChatModel) else (model, None)
 
 
 def _bodies_of(spec: GraphSpec) -> dict[str, TaskBody]:

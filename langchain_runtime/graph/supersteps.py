@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -93,10 +93,10 @@ class Supersteps:
 
     def _close_books(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
         session = self._session(config)
-        return session.run(session.end_of_run(state, config))
+        return session.run(session.end_of_run("driver", state, config))
 
     async def _aclose_books(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
-        return await self._asession(config).end_of_run(state, config)
+        return await self._asession(config).end_of_run("driver", state, config)
 
     def _session(self, config: RunnableConfig) -> _OwnSession:
         key = settings_of(config).key
@@ -151,35 +151,25 @@ class Session:
         self._desks: dict[str, asyncio.Queue[_Body | _Question | None]] = {}
         self._active: list[str] = []
         self._awaited: set[str] = set()
+        self._left_over: list[_Body | _Question] = []
 
     async def serve(self, node: str, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
-        """Be the node of a task until it has ended, with all tasks that came from it.
+        """Be the node of a task until it has ended, with all tasks that came from it and wait for no others.
 
         Raises:
             GraphInterrupt: A human is asked, by this node or by another one.
         """
         run, work = await self._opened(state, config)
-        if work.done() or self._has_ended(run, node):
+        if work.done() or self._is_served(run, node):
             return self._left(run, work, node, ())
-        pin_call_ids(config)
-        desk = self._desks[node] = asyncio.Queue()
-        self._gather(run, node, state)
-        questions: list[Interrupt] = []
-        workers: set[asyncio.Task[None]] = set()
-        try:
-            while (item := await desk.get()) is not None:
-                worker = asyncio.create_task(self._do(item, node, questions))
-                workers.add(worker)
-                worker.add_done_callback(workers.discard)
-        finally:
-            del self._desks[node]
-            for worker in workers:
-                worker.cancel()
+        questions = await self._work_at_desk(node, config, opened=partial(self._gather, run, node, state))
         return self._left(run, work, node, questions)
 
-    async def end_of_run(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
-        """What the run has come to; every node has been served."""
+    async def end_of_run(self, node: str, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
+        """What the run has come to; every node has been served, so what is left to do is done here."""
         _, work = await self._opened(state, config)
+        if not work.done():
+            await self._work_at_desk(node, config, opened=lambda: None)
         return await work
 
     async def close(self) -> None:
@@ -187,6 +177,31 @@ class Session:
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait({self._work})
+
+    async def _work_at_desk(
+        self, node: str, config: RunnableConfig, *, opened: Callable[[], None]
+    ) -> Sequence[Interrupt]:
+        """Do the work that is put on the node's desk until it is dismissed; returns the questions that came up."""
+        pin_call_ids(config)
+        desk = self._desks[node] = asyncio.Queue()
+        left_over, self._left_over = self._left_over, []
+        for item in left_over:
+            desk.put_nowait(item)
+        opened()
+        questions: list[Interrupt] = []
+        workers: set[asyncio.Task[None]] = set()
+        try:
+            while (item := await desk.get()) is not None:
+                worker = asyncio.create_task(self._do(item, node, questions))
+                workers.add(worker)
+                worker.add_done_callback(workers.discard)
+            if workers:  # tasks of other nodes, which have left
+                await asyncio.wait(workers)
+        finally:
+            del self._desks[node]
+            for worker in workers:
+                worker.cancel()
+        return questions
 
     # --- ways to LangGraph -------------------------------------------------------------------------------------------
 
@@ -235,13 +250,13 @@ class Session:
     async def _hand_over(self, task_id: str, job: dict[str, Any], run: RunJob) -> dict[str, Any]:
         """Let the task's node run the body."""
         reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._desk_of(task_id).put_nowait(_Body(task_id, number_of_call(), job, run, reply))
+        self._put(task_id, _Body(task_id, number_of_call(), job, run, reply))
         return await reply
 
     async def _ask(self, waiting: Sequence[str], question: dict[str, Any]) -> Answer:
         """Let the node of a waiting task ask; its answers are kept there."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._desk_of(waiting[0]).put_nowait(_Question(question, reply))
+        self._put(waiting[0], _Question(question, reply))
         return Answer(self._node_of(waiting[0]), await reply)
 
     async def _do(self, item: _Body | _Question, node: str, questions: list[Interrupt]) -> None:
@@ -272,10 +287,10 @@ class Session:
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
-    def _note_end(self, task_id: str) -> None:
-        node = self._node_of(task_id)
-        if self._run is not None and node in self._desks and self._has_ended(self._run, node):
-            self._desks[node].put_nowait(None)
+    def _note_end(self, _task_id: str) -> None:
+        if self._run is not None:
+            for node in [node for node in self._desks if self._is_served(self._run, node)]:
+                self._desks[node].put_nowait(None)
 
     def _dismiss_all(self, _work: asyncio.Task[dict[str, Any]]) -> None:
         for desk in self._desks.values():
@@ -285,22 +300,39 @@ class Session:
         self, run: OpenRun, work: asyncio.Task[dict[str, Any]], node: str, questions: Sequence[Interrupt]
     ) -> dict[str, Any]:
         """What a node leaves: the outcomes of its tasks, or a question."""
-        if not self._has_ended(run, node):
+        if not self._is_served(run, node):
             stands_still = not work.cancelled() and isinstance(work.exception(), GraphInterrupt)
             if stands_still:
                 raise GraphInterrupt(tuple(questions))
             work.result()  # raises what the driver raised
-        return {"results": results_update(run.outcomes, run.tasks.family(node))}
+        return {"results": results_update(run.outcomes, run.tasks.members(node))}
 
-    def _has_ended(self, run: OpenRun, node: str) -> bool:
-        return all(task_id in run.outcomes for task_id in run.tasks.family(node))
+    def _is_served(self, run: OpenRun, node: str) -> bool:
+        """Whether a node may leave: its task has ended, and what came from it, unless that waits for other nodes."""
+        if node not in run.outcomes:
+            return False
+        members = run.tasks.members(node)
+        wait_for_others: set[str] = set()
+        for task_id in members:
+            open_deps = [dep for dep in run.tasks.deps_of(task_id) if dep not in run.outcomes]
+            if task_id in run.outcomes:
+                continue
+            if not any(dep in wait_for_others or dep not in members for dep in open_deps):
+                return False
+            wait_for_others.add(task_id)
+        return True
 
-    def _desk_of(self, task_id: str) -> asyncio.Queue[_Body | _Question | None]:
-        return self._desks[self._node_of(task_id)]
+    def _put(self, task_id: str, item: _Body | _Question) -> None:
+        """Put work on the desk of the task's node; if that has left, of any other, or of the next that comes."""
+        desk = self._desks.get(self._node_of(task_id)) or next(iter(self._desks.values()), None)
+        if desk is None:
+            self._left_over.append(item)
+        else:
+            desk.put_nowait(item)
 
     def _node_of(self, task_id: str) -> str:
         assert self._run is not None  # tasks are started by its driver
-        return self._run.tasks.root(task_id)
+        return self._run.tasks.origin(task_id)
 
 
 class _OwnSession(Session):

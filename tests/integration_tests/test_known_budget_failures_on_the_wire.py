@@ -15,6 +15,7 @@ import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
+from loopback_provider import trust_one
 
 from langchain_runtime.chat_models import with_budget
 from langchain_runtime.contracts.budget import Budget
@@ -143,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
+    trust_one()
     server = Provider()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -184,10 +184,13 @@ class TestCancellation:
         chance = random.Random(f"{api} {call}")
         provider.latency, till = 0.005, Till(provider)
         model = till.model(api)
-        for _ in range(20):
+
+        async def cut_off(seconds: float) -> None:
             task = asyncio.ensure_future(CALLS[call](model, till.topic))
-            await asyncio.sleep(chance.uniform(0, 0.06))  # the random moment itself
+            await asyncio.sleep(seconds)  # the random moment itself
             await cancelled(task)
+
+        await asyncio.gather(*(cut_off(chance.uniform(0, 0.1)) for _ in range(20)))
         await nothing_held(till)
         assert till.billed > 0
 
@@ -207,6 +210,10 @@ class TestCancellation:
         await nothing_held(till)
 
 
+SHORT = 0.1
+"""Seconds that a client waits for a provider that says nothing more."""
+
+
 @pytest.mark.parametrize("api", MODELS)
 @pytest.mark.parametrize("fault", ["hang", "stall"])
 class TestTimeOuts:
@@ -214,7 +221,7 @@ class TestTimeOuts:
         till = Till(provider)
         provider.faults = [fault]
         with pytest.raises(Exception, match=r"(?i)time"):
-            till.model(api, timeout=0.3).invoke(till.topic)
+            till.model(api, timeout=SHORT).invoke(till.topic)
         till.audit()
         assert till.spent == the_hold(till)
 
@@ -222,7 +229,7 @@ class TestTimeOuts:
         till = Till(provider)
         provider.faults = [fault]
         with pytest.raises(Exception, match=r"(?i)time"):
-            list(till.model(api, timeout=0.3).stream(till.topic))
+            list(till.model(api, timeout=SHORT).stream(till.topic))
         till.audit()
         assert till.spent == the_hold(till)
 
@@ -230,7 +237,7 @@ class TestTimeOuts:
         till = Till(provider)
         provider.faults = [fault]
         with pytest.raises(Exception, match=r"(?i)time"):
-            await till.model(api, timeout=0.3).ainvoke(till.topic)
+            await till.model(api, timeout=SHORT).ainvoke(till.topic)
         till.audit()
         assert till.spent == the_hold(till)
 
@@ -247,9 +254,9 @@ class TestTimeOuts:
 
 @pytest.fixture
 def endless(tmp_path) -> Iterator[LoopbackProvider]:
-    """A provider whose streams are fifty times as long as their cap, and take a quarter of a minute to the end."""
+    """A provider whose streams are fifty times as long as their cap, and take seconds to the end."""
     TokenEstimator().expected([HumanMessage("Loading a tokeniser takes a second, in which a stream would go on.")])
-    with serving(tmp_path / "provider.jsonl", writer=Writer(disobedient=50)) as running:
+    with serving(tmp_path / "provider.jsonl", writer=Writer(disobedient=50, piece=96)) as running:
         running.pace = 0.005
         yield running
 
@@ -257,6 +264,12 @@ def endless(tmp_path) -> Iterator[LoopbackProvider]:
 async def protocol_events(model: Any, prompt: str) -> AsyncIterator[Any]:
     async for event in await model.astream_events(prompt, version="v3"):
         yield event
+
+
+ASYNC_ENDS: dict[str, Callable[[Any, str], Any]] = {
+    "astream": lambda model, prompt: model.astream(prompt),
+    "astream_events v3": protocol_events,
+}
 
 
 @pytest.mark.parametrize("api", MODELS)
@@ -292,12 +305,12 @@ class TestDisobedience:
         endless.wait_for(2, alive=lambda: True, seconds=10)
         self.check_dwelling(till)
 
-    @pytest.mark.parametrize("way", [lambda model, prompt: model.astream(prompt), protocol_events])
+    @pytest.mark.parametrize("way", ASYNC_ENDS)
     async def test_nobody_dwells_on_the_end_of_an_async_stream_either(self, endless, api, way):
         till = Till(endless)
         model = till.model(api, max_tokens=300)
-        items = len([item async for item in way(model, till.topic)])
-        stream = way(model, till.topic)
+        items = len([item async for item in ASYNC_ENDS[way](model, till.topic)])
+        stream = ASYNC_ENDS[way](model, till.topic)
         for _ in range(items - 1):
             await anext(stream)
         endless.wait_for(2, alive=lambda: True, seconds=10)  # keeps the event loop busy, as a slow consumer might
@@ -314,10 +327,10 @@ class TestDisobedience:
         list(STREAMS[way](till.model(api, max_tokens=300), till.topic))
         self.check_flood(flooding, till)
 
-    @pytest.mark.parametrize("way", [lambda model, prompt: model.astream(prompt), protocol_events])
+    @pytest.mark.parametrize("way", ASYNC_ENDS)
     async def test_text_beyond_the_hold_is_paid_for_in_async_streams_too(self, flooding, api, way):
         till = Till(flooding)
-        await exhausted(way(till.model(api, max_tokens=300), till.topic))
+        await exhausted(ASYNC_ENDS[way](till.model(api, max_tokens=300), till.topic))
         self.check_flood(flooding, till)
 
     @pytest.fixture

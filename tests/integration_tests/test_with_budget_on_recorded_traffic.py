@@ -9,6 +9,7 @@ import httpx
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
+from loopback_provider import trust_one
 
 from langchain_runtime.adapters.account import Account, paying
 from langchain_runtime.chat_models import with_budget
@@ -34,6 +35,7 @@ def _replay_server(shared_data: Path) -> ModuleType:
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")  # of the clients, about recordings older than they are
 def test_every_reported_usage_is_charged_as_billed(shared_data):
+    trust_one()
     server_module = _replay_server(shared_data)
     recordings = server_module.load(shared_data / "traffic" / "recordings.jsonl.gz")
     cases = {name: case for name, case in recordings.items() if case["api"] != "count_tokens"}

@@ -1,0 +1,126 @@
+"""Threads of LangGraph's, in every way in which one can be kept and called."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from langchain_runtime.contracts.ledger import Ledger
+from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
+
+CONFIG = {"configurable": {"thread_id": "1"}}
+
+
+@dataclass
+class Way:
+    """A checkpointer, a ledger, and whether graphs are called by their sync or their async methods."""
+
+    sync: bool
+    saver: BaseCheckpointSaver[Any]
+    ledger: Ledger
+
+    def compile(self, graph, **options):
+        return graph.compile(checkpointer=self.saver, ledger=self.ledger, **options)
+
+    async def invoke(self, graph, given, config=CONFIG, **options):
+        return await self._call(graph, "invoke", given, config, **options)
+
+    async def state(self, graph, config=CONFIG, **options):
+        return await self._call(graph, "get_state", config, **options)
+
+    async def run(self, graph, config=CONFIG):
+        return await self._call(graph, "get_run", config)
+
+    async def update(self, graph, values, config=CONFIG, **options):
+        return await self._call(graph, "update_state", config, values, **options)
+
+    async def rerun(self, graph, *task_ids, config=CONFIG):
+        return await self._call(graph, "rerun_from", config, *task_ids)
+
+    async def migrate(self, graph, config=CONFIG):
+        return await self._call(graph, "migrate", config)
+
+    async def history(self, graph, config=CONFIG, **options):
+        if self.sync:
+            return await asyncio.to_thread(lambda: list(graph.get_state_history(config, **options)))
+        return [snapshot async for snapshot in graph.aget_state_history(config, **options)]
+
+    async def crash(self, graph, given, *, before):
+        """Run until the body of the task has begun, and die."""
+        if self.sync:
+            error = await asyncio.to_thread(_raised, partial(graph.invoke, given, CONFIG))
+            assert isinstance(error, KeyboardInterrupt)
+            return
+        stream = graph.astream(given, CONFIG, stream_mode="custom")
+        async for event in stream:
+            if event["kind"] == "task_started" and event["task"] == before:
+                break
+        await stream.aclose()
+        while graph._execution.drivers:  # it lets go of the run soon after
+            await asyncio.sleep(0)
+
+    async def _call(self, graph, name, *args, **options):
+        if self.sync:
+            return await asyncio.to_thread(getattr(graph, name), *args, **options)
+        return await getattr(graph, f"a{name}")(*args, **options)
+
+
+def _raised(call):
+    try:
+        call()
+    except BaseException as error:
+        return error
+
+
+class Deadly:
+    """A body during which the process dies, until it is mended."""
+
+    def __init__(self, way, result="survived"):
+        self.way, self.result, self.deadly = way, result, True
+
+    async def __call__(self, inputs):
+        if self.deadly and self.way.sync:
+            raise KeyboardInterrupt
+        if self.deadly:
+            await asyncio.Event().wait()
+        return self.result
+
+
+async def _opened(kind, tmp_path, stack):
+    store, _, calls = kind.partition("-")
+    sync = calls == "sync"
+    if store == "memory":
+        return Way(sync, InMemorySaver(), InMemoryLedger())
+    path = str(tmp_path / "runs.db")
+    if sync:
+        saver = stack.enter_context(SqliteSaver.from_conn_string(path))
+    else:
+        saver = await stack.enter_async_context(AsyncSqliteSaver.from_conn_string(path))
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    stack.callback(ledger.close)
+    return Way(sync, saver, ledger)
+
+
+@pytest.fixture(params=["memory-sync", "memory-async", "sqlite-sync", "sqlite-async"])
+async def way(request, tmp_path) -> AsyncIterator[Way]:
+    async with AsyncExitStack() as stack:
+        yield await _opened(request.param, tmp_path, stack)
+
+
+@pytest.fixture(params=["memory-async", "sqlite-async"])
+async def async_way(request, tmp_path) -> AsyncIterator[Way]:
+    async with AsyncExitStack() as stack:
+        yield await _opened(request.param, tmp_path, stack)
+
+
+@pytest.fixture
+def deadly():
+    return Deadly
