@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -59,9 +58,11 @@ def to_json(value: Any, *, task_id: str) -> JsonValue:
     Raises:
         TaskResultNotSerializableError: JSON cannot carry it.
     """
-    if inspect.isgenerator(value):
-        # To read it would run the body's code in the event loop, perhaps for ever.
-        raise _not_serializable(value, "it is produced bit by bit", task_id, hint="return list(...) of it")
+    if iterator := _iterator_in(value):
+        # Pydantic would read it: the body's code would run in the event loop, perhaps for ever.
+        raise _not_serializable(
+            value, f"a {iterator} gives its items one by one", task_id, hint="return list(...) of it"
+        )
     try:
         plain: JsonValue = to_jsonable_python(value)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
@@ -104,6 +105,20 @@ def error_text(error: BaseException) -> str:
 def well_formed(text: str) -> str:
     """The text with U+FFFD in place of lone surrogates, which no encoding can write; pairs become their character."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _iterator_in(value: Any) -> str | None:
+    """Type of an iterator in a value or in its lists, mappings and sets; None if there is none."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if hasattr(type(item), "__next__"):
+            return type(item).__name__
+        if isinstance(item, (dict, list, tuple, set, frozenset)) and id(item) not in seen:
+            seen.add(id(item))
+            waiting.extend(item.values() if isinstance(item, dict) else item)
+    return None
 
 
 def _bounded(text: str) -> str:

@@ -115,7 +115,8 @@ class CompiledRunGraph(RunThreads):
             **kwargs: LangGraph's others.
         """
         config = config or {}
-        settings = self._settings(input, config, interrupt_before, interrupt_after)
+        has_control = kwargs.get("control") is not None
+        settings = self._settings(input, config, interrupt_before, interrupt_after, has_control=has_control)
         if self._keeps_state(config, settings):
             config = self._made_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": self._threads(settings)}
@@ -138,7 +139,8 @@ class CompiledRunGraph(RunThreads):
     ) -> AsyncIterator[Any]:
         """Async twin of ``stream``."""
         config = config or {}
-        settings = self._settings(input, config, interrupt_before, interrupt_after)
+        has_control = kwargs.get("control") is not None
+        settings = self._settings(input, config, interrupt_before, interrupt_after, has_control=has_control)
         if self._keeps_state(config, settings):
             config = await self._amade_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": _NO_GATE}
@@ -266,7 +268,13 @@ class CompiledRunGraph(RunThreads):
     # --- helpers -----------------------------------------------------------------------------------------------------
 
     def _settings(
-        self, given: Any, config: RunnableConfig | None, interrupt_before: Stops, interrupt_after: Stops
+        self,
+        given: Any,
+        config: RunnableConfig | None,
+        interrupt_before: Stops,
+        interrupt_after: Stops,
+        *,
+        has_control: bool,
     ) -> RunSettings:
         tasks = self._execution.spec.tasks
         before, after = task_names(interrupt_before, tasks), task_names(interrupt_after, tasks)
@@ -275,6 +283,7 @@ class CompiledRunGraph(RunThreads):
             config,
             stop_before=self._stops[0] if before is None else before,
             stop_after=self._stops[1] if after is None else after,
+            has_control=has_control,
         )
         if (settings.stop_before or settings.stop_after) and not (settings.nested or self._has_saver()):
             raise InvalidInputError(

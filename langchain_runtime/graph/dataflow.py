@@ -71,7 +71,7 @@ class _DriverNode:
                 ask=ask_here,
                 answers=self._execution.keeps_answers(config) and pin_call_ids(config),
                 held=self._held(settings, header),
-                is_draining=None if control is None else lambda: control.drain_requested,
+                is_draining=(lambda: control.drain_requested) if control and settings.drainable else None,
             ),
         )
         return self._stopped_at_the_end(await run.carry_out(), settings, header)

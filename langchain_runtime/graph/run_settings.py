@@ -40,6 +40,7 @@ class RunSettings:
         stop_before: Tasks before which the run is to stand still.
         stop_after: Tasks after which it is to stand still.
         nested: Whether a parent graph runs this one.
+        drainable: Whether anybody can ask it to stop at the next occasion, with LangGraph's run control.
         key: A new object for each execution.
     """
 
@@ -51,11 +52,17 @@ class RunSettings:
     stop_before: frozenset[str] = frozenset()
     stop_after: frozenset[str] = frozenset()
     nested: bool = False
+    drainable: bool = False
     key: object = field(default_factory=object)
 
 
 def read_settings(
-    given: Any, config: RunnableConfig | None, *, stop_before: frozenset[str], stop_after: frozenset[str]
+    given: Any,
+    config: RunnableConfig | None,
+    *,
+    stop_before: frozenset[str],
+    stop_after: frozenset[str],
+    has_control: bool,
 ) -> RunSettings:
     """The settings of an execution.
 
@@ -64,6 +71,7 @@ def read_settings(
         config: The caller's.
         stop_before: As for ``RunSettings``.
         stop_after: As for ``RunSettings``.
+        has_control: Whether the caller keeps a run control.
     """
     configurable = _effective_configurable(config)
     nested = _PARENT_TASK in configurable  # also when a function of the user's calls us in a node of theirs
@@ -76,6 +84,7 @@ def read_settings(
         stop_before=stop_before,
         stop_after=stop_after,
         nested=nested,
+        drainable=has_control or nested,
     )
 
 

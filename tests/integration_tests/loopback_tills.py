@@ -1,5 +1,6 @@
 """Budgeted real clients, and the audit: what the package booked against what the provider on loopback billed."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -94,6 +95,12 @@ class Till:
     def billed(self) -> int:
         """Nano-USD in the provider's log."""
         return sum(row["nano"] for row in self.rows)
+
+    async def settled(self) -> None:
+        """Wait until the event loop has closed what was dropped, and compare the books."""
+        while self.ledger.balance("till").held_nano:
+            await asyncio.sleep(0.001)
+        self.audit()
 
     def audit(self, *, exact: bool = False) -> None:
         """Compare the books, once nothing is in flight.

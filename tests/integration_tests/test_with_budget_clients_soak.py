@@ -125,7 +125,7 @@ async def test_the_bill_of_a_storm_stays_below_the_limit(tmp_path, monkeypatch, 
         provider.weather = lambda: None
         patient = till.guarded(client(provider, "chat", max_tokens=200))
         refusal = await asyncio.to_thread(drain, patient, prompt)
-    till.audit()
+        await till.settled()
     assert len(till.rows) <= len(ledger.admitted)
     assert ledger.refusals > 0
     assert {row["api"] for row in till.rows} == set(MODELS)

@@ -111,7 +111,7 @@ class TestLeaving:
         for _ in range(3):  # the first event may come before the request has left
             await anext(stream)
         await stream.aclose()
-        await nothing_held(till)
+        await till.settled()
         assert till.spent == the_hold(till) > till.billed > 0
 
     async def test_an_async_stream_that_is_dropped_costs_its_hold(self, provider, api):
@@ -119,7 +119,7 @@ class TestLeaving:
         async for _ in till.model(api).astream(till.topic):
             break
         gc.collect()
-        await nothing_held(till)
+        await till.settled()
         assert till.spent == the_hold(till)
 
     async def test_protocol_events_that_are_closed_cost_their_hold(self, provider, api):
@@ -128,15 +128,8 @@ class TestLeaving:
         async with await till.model(api, **HEEDFUL[api]).astream_events(till.topic, version="v3") as stream:
             async for _ in stream:
                 break
-        await nothing_held(till)
+        await till.settled()
         assert till.spent == the_hold(till)
-
-
-async def nothing_held(till: Till) -> None:
-    """Wait until the event loop has closed what was dropped."""
-    while till.ledger.balance("till").held_nano:
-        await asyncio.sleep(0.001)
-    till.audit()
 
 
 async def served(till: Till, task: asyncio.Future[Any]) -> None:
@@ -175,7 +168,7 @@ class TestCancellation:
         task = asyncio.ensure_future(CALLS[call](till.model(api, **HEEDFUL[api]), till.topic))
         await served(till, task)
         await cancelled(task)
-        await nothing_held(till)
+        await till.settled()
         assert till.spent == sum(hold.nano for hold in till.ledger.admitted) > till.billed
 
     @pytest.mark.load
@@ -191,7 +184,7 @@ class TestCancellation:
             await cancelled(task)
 
         await asyncio.gather(*(cut_off(chance.uniform(0, 0.1)) for _ in range(20)))
-        await nothing_held(till)
+        await till.settled()
         assert till.billed > 0
 
     async def test_a_call_that_is_cancelled_while_it_waits_for_money_sends_nothing(self, provider, api):
@@ -207,7 +200,7 @@ class TestCancellation:
         await asyncio.gather(*map(cancelled, waiting))
         assert len(till.rows) == len(till.ledger.admitted) == 1
         await cancelled(first)
-        await nothing_held(till)
+        await till.settled()
 
 
 SHORT = 0.1
@@ -248,7 +241,7 @@ class TestTimeOuts:
         await served(till, task)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(task, 0.001)
-        await nothing_held(till)
+        await till.settled()
         assert till.spent == the_hold(till)
 
 

@@ -1,6 +1,7 @@
 """Bodies that raise anything, return anything or never return: the run ends, and what is finished stays finished."""
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -232,7 +233,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("how", ["invoke", "ainvoke"])
 def test_ctrl_c_ends_the_run_and_a_resumed_run_keeps_what_was_finished(how):
-    ended = subprocess.run([sys.executable, "-c", CTRL_C, how], capture_output=True, text=True, timeout=100)
+    ended = subprocess.run([sys.executable, "-c", CTRL_C, how], capture_output=True, text=True, timeout=PATIENCE)
     assert ended.stdout.split() == ["late", "1"], ended.stderr
 
 
@@ -355,12 +356,12 @@ async def test_bodies_that_were_let_go_keep_their_slots_until_they_end_Z6(kind, 
     async with asyncio.timeout(PATIENCE):
         async for event in graph.compile(raise_on_failure=False).astream({"inputs": {}}, stream_mode="custom"):
             if event["kind"] == "task_finished":
-                failed.append(event["error"]["code"])
+                failed.append(event["error"])
                 await asyncio.sleep(0.05)  # time for a driver that is wrong to start the next one
                 assert bodies.running <= 1
                 bodies.release.set()
     assert bodies.peak == 1
-    assert failed[0] == "task_timeout"
+    assert failed[0]["code"] == "task_timeout"
 
 
 async def test_a_body_that_was_let_go_can_no_longer_change_its_task(bodies, ledger):
@@ -436,8 +437,8 @@ async def coroutine():
 UNSERIALIZABLE = {
     "object": (object, "object"),
     "lock": (threading.Lock, "lock"),
-    "generator": (lambda: (number for number in [1]), "bit by bit"),
-    "iterator": (lambda: iter([1]), "iterator"),
+    "generator": (lambda: (number for number in [1]), "a generator gives its items one by one"),
+    "endless-iterator": (lambda: {"deep": [(itertools.count(),)]}, "a count gives its items one by one"),
     "range": (lambda: range(3), "range"),
     "nan": (lambda: float("nan"), "nan"),
     "infinity": (lambda: {"deep": [float("-inf")]}, "-inf"),
@@ -478,7 +479,7 @@ async def test_what_json_cannot_carry_fails_its_task_by_name_and_nothing_else(va
     assert error.code == "result_not_serializable"
     assert error.message.startswith("task 'bad' returned a value (")
     assert says in error.message
-    assert "return" in error.message.rpartition("(")[2]
+    assert "(return " in error.message
     assert not error.retryable
     assert output["results"]["good"].output == "kept"
 
@@ -528,7 +529,7 @@ def test_plain_values_are_fit(value):
     assert unfit(value) is None
 
 
-@pytest.mark.parametrize("value", [{1: 2}, (1,), {"\ud800": 1}, [object()], [{"a": {1}}]], ids=ascii)
+@pytest.mark.parametrize("value", [{1: 2}, (1,), {"\ud800": 1}, [object()], [{"a": {1}}]], ids=range(5))
 def test_what_is_no_plain_json_as_it_is_is_unfit(value):
     assert unfit(value)
 
@@ -568,7 +569,9 @@ BAD_INPUTS = {
 @pytest.mark.parametrize("inputs", BAD_INPUTS.values(), ids=BAD_INPUTS.keys())
 async def test_inputs_that_json_cannot_carry_are_refused_before_anything_runs(inputs, carry_out, ledger):
     calls = []
-    graph = RunGraph().add_task("t", lambda inputs: calls.append(1)).compile(ledger=ledger, checkpointer=InMemorySaver())
+    graph = (
+        RunGraph().add_task("t", lambda inputs: calls.append(1)).compile(ledger=ledger, checkpointer=InMemorySaver())
+    )
     with pytest.raises(InvalidInputError) as caught:
         await carry_out(graph, {"inputs": inputs})
     assert caught.value.hint
