@@ -144,7 +144,7 @@ async def test_a_task_whose_condition_did_not_hold_is_not_next_again(way, deadly
         .add_task("last", deadly(way), deps=["a"])
     )
     await way.crash(graph, {"inputs": {}}, before="last")
-    assert set((await way.state(graph)).next) <= {"never", "last"}  # a skip is not in the journal: it is judged again
+    assert (await way.state(graph)).next == ("never", "last")  # skips are not in the journal: it is judged again
     failing = (
         RunGraph()
         .add_task("a", lambda inputs: 1)
@@ -215,7 +215,7 @@ async def test_questions_of_several_tasks_are_all_there_though_nobody_knows_whos
     assert snapshot.next == ("left", "right")
     of_tasks = [question for task in snapshot.tasks for question in task.interrupts]
     assert sorted(question.value for question in of_tasks) == ["left?", "right?"]
-    assert set(of_tasks) == set(snapshot.interrupts)
+    assert all(question in of_tasks for question in snapshot.interrupts)
 
 
 @both_modes
@@ -365,11 +365,6 @@ def test_the_graph_draws_its_tasks_and_dependencies(mode):
     assert "weekly-brief.1" in text
     assert not {"driver", "prepare", "finish"} & set(graph.get_graph().nodes)
     assert "graph TD" in text
-
-
-def test_the_graph_draws_in_letters():
-    pytest.importorskip("grandalf")
-    assert "b" in chain(lambda inputs: 1).compile().get_graph().draw_ascii()
 
 
 async def test_the_run_of_an_old_checkpoint_is_as_it_stood_there(way):

@@ -1,0 +1,800 @@
+"""Edited results, tasks that run again, old checkpoints and other graphs: what is forgotten, and what stays."""
+
+import asyncio
+import random
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END
+from langgraph.runtime import RunControl
+from langgraph.errors import GraphDrained
+from langgraph.types import Overwrite, interrupt
+
+from langchain_runtime import RunGraph, RunPolicy
+from langchain_runtime.contracts.errors import (
+    InvalidDAGError,
+    InvalidInputError,
+    RunFailedError,
+    RunNotFoundError,
+    TaskNotFoundError,
+)
+from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome, TaskResult, TaskState
+from langchain_runtime.contracts.task_spec import Condition, ForEach
+from langchain_runtime.graph.graph_changes import GraphDifference, graph_difference
+from langchain_runtime.ledgers import InMemoryLedger
+from langchain_runtime.testing import ScriptedChatModel
+
+CONFIG = {"configurable": {"thread_id": "1"}}
+PRICES = {"scripted:m": "openai:gpt-4o-mini"}
+
+both_modes = pytest.mark.parametrize("mode", ["dataflow", "supersteps"])
+
+
+class Chain:
+    """a -> b -> c -> d, with x beside b; each task puts its name behind what it gets, and is noted."""
+
+    def __init__(self, **bodies):
+        self.calls = []
+        self.graph = RunGraph(RunPolicy(max_parallelism=1))
+        for name, deps in (("a", []), ("b", ["a"]), ("x", ["a"]), ("c", ["b"]), ("d", ["c", "x"])):
+            self.graph.add_task(name, bodies.get(name) or self.body(name), deps=deps)
+
+    def body(self, name):
+        def run(inputs):
+            self.calls.append(name)
+            return "+".join(inputs.values()) + name
+
+        return run
+
+    def ran(self):
+        calls, self.calls = sorted(self.calls), []
+        return calls
+
+
+def outputs(output):
+    return {task_id: result.output for task_id, result in output["results"].items()}
+
+
+WHOLE = {"a": "a", "b": "ab", "x": "ax", "c": "abc", "d": "abc+axd"}
+
+
+def fails(inputs):
+    raise ValueError("boom")
+
+
+async def finished(way, mode="dataflow", **bodies):
+    chain = Chain(**bodies)
+    graph = way.compile(chain.graph, mode=mode)
+    assert outputs(await way.invoke(graph, {"inputs": {}})) == WHOLE
+    chain.ran()
+    return chain, graph
+
+
+# --- edited results --------------------------------------------------------------------------------------------------
+
+
+@both_modes
+async def test_what_rests_on_an_edited_result_is_done_anew_and_nothing_else(way, mode):
+    chain, graph = await finished(way, mode)
+    before = await way.run(graph)
+    config = await way.update(graph, {"results": {"b": TaskResult(output="B")}})
+    assert (await way.state(graph)).next == ("c",)
+    assert (await way.state(graph, config)).next == ("c",)
+    output = await way.invoke(graph, None)
+    assert outputs(output) == {"a": "a", "b": "B", "x": "ax", "c": "Bc", "d": "Bc+axd"}
+    assert chain.ran() == ["c", "d"]
+    assert (output["run"].id, output["run"].state) == (before.id, RunState.COMPLETED)
+    assert output["results"]["b"].metadata == {"edited": True}
+    assert (await way.run(graph)).tasks["c"].outputs.output == "Bc"
+    assert outputs(await way.invoke(graph, None)) == outputs(output)
+    assert chain.ran() == []
+
+
+@both_modes
+async def test_the_config_that_an_edit_returns_can_be_gone_on_with(way, mode):
+    chain, graph = await finished(way, mode)
+    config = await way.update(graph, {"results": {"c": TaskResult(output="C")}})
+    assert outputs(await way.invoke(graph, None, config))["d"] == "C+axd"
+    assert chain.ran() == ["d"]
+
+
+@both_modes
+async def test_a_result_by_hand_takes_the_place_of_a_failure(way, mode):
+    chain = Chain(b=fails)
+    graph = way.compile(chain.graph, mode=mode)
+    with pytest.raises(RunFailedError):
+        await way.invoke(graph, {"inputs": {}})
+    assert chain.ran() == ["a", "x"]
+    await way.update(graph, {"results": {"b": TaskResult(output="B")}})
+    output = await way.invoke(graph, None)
+    assert outputs(output)["d"] == "Bc+axd"
+    assert chain.ran() == ["c", "d"]
+    task = output["run"].tasks["b"]
+    assert (task.state, task.attempts, task.error) == (TaskState.COMPLETED, 1, None)
+
+
+async def test_an_edit_of_a_run_that_died_keeps_what_only_the_journal_knows(way, deadly):
+    last = deadly(way)
+    chain = Chain(c=last)
+    graph = way.compile(chain.graph)
+    await way.crash(graph, {"inputs": {}}, before="c")
+    assert chain.ran() == ["a", "b", "x"]
+    await way.update(graph, {"results": {"x": TaskResult(output="X")}})
+    last.deadly = False
+    assert outputs(await way.invoke(graph, None))["d"] == "survived+Xd"
+    assert chain.ran() == ["d"]
+
+
+async def test_in_supersteps_too(async_way, deadly):
+    last = deadly(async_way)
+    chain = Chain(c=last)
+    graph = async_way.compile(chain.graph, mode="supersteps")
+    await async_way.crash(graph, {"inputs": {}}, before="c")
+    chain.ran()
+    last.deadly = False
+    await async_way.update(graph, {"results": {"a": TaskResult(output="A")}})
+    assert (await async_way.state(graph)).next == ("b", "x")
+    assert outputs(await async_way.invoke(graph, None))["d"] == "survived+Axd"
+    assert chain.ran() == ["b", "d", "x"]
+
+
+@both_modes
+@pytest.mark.parametrize("edited", ["a", "b", "x"])
+async def test_a_run_that_stands_still_goes_on_after_an_edit_without_stopping_there_again(way, mode, edited):
+    chain = Chain()
+    graph = way.compile(chain.graph, mode=mode)
+    await way.invoke(graph, {"inputs": {}}, interrupt_before=["c"])
+    assert chain.ran() == ["a", "b", "x"]
+    await way.update(graph, {"results": {edited: TaskResult(output="!")}})
+    output = await way.invoke(graph, None, interrupt_before=["c"])
+    if mode == "supersteps" and edited == "a":  # LangGraph comes to c anew, since b was undone
+        assert output["run"].state is RunState.RUNNING
+        output = await way.invoke(graph, None, interrupt_before=["c"])
+    assert output["run"].state is RunState.COMPLETED
+    assert chain.ran() == {"a": ["b", "c", "d", "x"], "b": ["c", "d"], "x": ["c", "d"]}[edited]
+
+
+@both_modes
+async def test_a_run_stops_again_before_tasks_that_it_does_anew(way, mode):
+    chain = Chain()
+    graph = way.compile(chain.graph, mode=mode, interrupt_before=["c"])
+    await way.invoke(graph, {"inputs": {}})
+    await way.invoke(graph, None)
+    chain.ran()
+    await way.rerun(graph, "b")
+    assert (await way.invoke(graph, None))["run"].state is RunState.RUNNING
+    assert chain.ran() == ["b"]
+    assert (await way.invoke(graph, None))["run"].state is RunState.COMPLETED
+    assert chain.ran() == ["c", "d"]
+
+
+@both_modes
+async def test_a_task_that_has_not_run_can_be_given_its_result(way, mode):
+    chain = Chain()
+    graph = way.compile(chain.graph, mode=mode)
+    await way.invoke(graph, {"inputs": {}}, interrupt_before=["b", "x"])
+    chain.ran()
+    await way.update(graph, {"results": {"c": TaskResult(output="C"), "b": TaskResult(output="B")}})
+    assert outputs(await way.invoke(graph, None))["d"] == "C+axd"
+    assert chain.ran() == ["d", "x"]
+
+
+@both_modes
+async def test_a_question_is_answered_by_giving_the_result(way, mode):
+    chain = Chain(b=lambda inputs: interrupt("sure?"))
+    graph = way.compile(chain.graph, mode=mode)
+    await way.invoke(graph, {"inputs": {}})
+    await way.update(graph, {"results": {"b": TaskResult(output="B")}})
+    snapshot = await way.state(graph)
+    assert (snapshot.interrupts, snapshot.next) == ((), ("c",))
+    assert outputs(await way.invoke(graph, None))["d"] == "Bc+axd"
+
+
+OLD = TaskOutcome(task="b", state=TaskState.COMPLETED, output="B", outputs={"k": 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "as_node"),
+    [
+        ({"results": {"b": TaskResult(output="B", outputs={"k": 1})}}, None),
+        ({"results": {"b": TaskResult(output="B", outputs={"k": 1}).model_dump(mode="json")}}, "b"),
+        ({"results": {"b": {"output": "B", "outputs": {"k": 1}}}}, None),
+        ({"results": {"b": OLD}}, None),
+        ({"results": {"b": OLD.model_dump(mode="json")}}, "b"),
+        (TaskResult(output="B", outputs={"k": 1}), "b"),
+        (OLD, "b"),
+    ],
+    ids=["result", "result-json", "part", "outcome", "outcome-json", "bare-result", "bare-outcome"],
+)
+async def test_a_result_is_given_as_object_or_json(values, as_node):
+    chain = Chain()
+    graph = chain.graph.compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"inputs": {}}, CONFIG)
+    await graph.aupdate_state(CONFIG, values, as_node=as_node)
+    output = await graph.ainvoke(None, CONFIG)
+    result = output["results"]["b"]
+    assert (result.output, result.outputs, result.metadata) == ("B", {"k": 1}, {"edited": True})
+    assert outputs(output)["d"] == "Bc+axd"
+
+
+async def test_an_outcome_as_the_state_shows_it_can_be_edited_and_passed_back():
+    graph = Chain().graph.compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"inputs": {}}, CONFIG)
+    outcome = (await graph.aget_state(CONFIG)).values["results"]["b"]
+    await graph.aupdate_state(CONFIG, {"results": {"b": {**outcome, "output": "B"}}})
+    assert outputs(await graph.ainvoke(None, CONFIG))["d"] == "Bc+axd"
+
+
+@pytest.mark.parametrize(
+    ("values", "as_node", "text"),
+    [
+        ({"results": {"aa": TaskResult(output=1)}}, None, "has no task 'aa'"),
+        ({"results": {"b": TaskResult(output=float("nan"))}}, None, "'b' cannot be kept: nan is no JSON number"),
+        ({"results": {"b": {"output": object()}}}, None, "'b' cannot be kept: output: "),
+        ({"results": {"b": "text"}}, None, "'b' cannot be kept: "),
+        ({"results": {"b": {"result": 1}}}, None, "'b' cannot be kept: result: "),
+        ({"results": {"b": OLD.model_copy(update={"state": TaskState.FAILED})}}, None, "is failed; only completed"),
+        ({"results": {"c": OLD}}, None, "given for task 'c' is of task 'b'"),
+        ({"run": {}}, None, "cannot be updated with 'run'"),
+        ({"results": {}, "messages": []}, None, "cannot be updated with 'messages'"),
+        (None, None, "cannot be updated with NoneType"),
+        (None, "b", "cannot be updated with NoneType"),
+        (TaskResult(output=1), None, "a result without its task"),
+        ({"results": {"b": TaskResult(output=1)}}, "c", "as_node='c' is not the task"),
+        ({"results": {"b": TaskResult(output=1)}}, "driver", "as_node='driver' is not the task"),
+        ({"inputs": {"n": 1}}, None, "has done 5 of its tasks"),
+        ({"inputs": [1]}, None, "inputs are a mapping, not list"),
+        ({"inputs": {"n": {1}}}, None, "inputs cannot be kept"),
+        ({"inputs": {"n": float("inf")}}, None, "inputs cannot be kept: inf is no JSON number"),
+    ],
+)
+async def test_what_cannot_be_kept_is_refused_and_nothing_is_forgotten(values, as_node, text):
+    chain = Chain()
+    ledger = InMemoryLedger()
+    graph = chain.graph.compile(checkpointer=InMemorySaver(), ledger=ledger)
+    output = await graph.ainvoke({"inputs": {}}, CONFIG)
+    before = ledger.outcomes(output["run"].id), len(list(graph.get_state_history(CONFIG)))
+    with pytest.raises(InvalidInputError, match=text) as caught:
+        await graph.aupdate_state(CONFIG, values, as_node=as_node)
+    assert caught.value.hint or "of task" in text or "mapping" in text
+    assert (ledger.outcomes(output["run"].id), len(list(graph.get_state_history(CONFIG)))) == before
+
+
+async def test_an_unknown_task_is_answered_with_the_nearest_or_with_those_there_are():
+    graph = RunGraph().add_task("outline", lambda inputs: 1).compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"inputs": {}}, CONFIG)
+    with pytest.raises(InvalidInputError) as caught:
+        graph.rerun_from(CONFIG, "outlines")
+    assert caught.value.hint == "did you mean 'outline'?"
+    with pytest.raises(InvalidInputError) as caught:
+        graph.rerun_from(CONFIG, "zzz")
+    assert caught.value.hint == "its tasks: outline"
+
+
+async def test_a_run_that_is_under_way_is_not_changed():
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def waits(inputs):
+        started.set()
+        await release.wait()
+        return "b"
+
+    graph = Chain(b=waits).graph.compile(checkpointer=InMemorySaver())
+    under_way = asyncio.create_task(graph.ainvoke({"inputs": {}}, CONFIG))
+    await started.wait()
+    for change in (
+        graph.aupdate_state(CONFIG, {"results": {"a": TaskResult(output="A")}}),
+        graph.arerun_from(CONFIG, "a"),
+        graph.amigrate(CONFIG),
+    ):
+        with pytest.raises(InvalidInputError, match="under way"):
+            await change
+    release.set()
+    assert outputs(await under_way)["d"] == "bc+axd"
+
+
+async def test_a_thread_without_a_run_has_nothing_to_change(way):
+    graph = way.compile(Chain().graph)
+    with pytest.raises(RunNotFoundError):
+        await way.update(graph, {"results": {"a": TaskResult(output=1)}})
+    with pytest.raises(RunNotFoundError):
+        await way.rerun(graph, "a")
+    with pytest.raises(RunNotFoundError):
+        await way.migrate(graph)
+
+
+async def test_a_change_that_the_checkpointer_could_not_keep_is_made_again():
+    class Full(InMemorySaver):
+        full = False
+
+        def put(self, *args):
+            if self.full:
+                raise OSError("the disk is full")
+            return super().put(*args)
+
+        async def aput(self, *args):
+            return self.put(*args)
+
+    chain, saver = Chain(), Full()
+    graph = chain.graph.compile(checkpointer=saver)
+    await graph.ainvoke({"inputs": {}}, CONFIG)
+    chain.ran()
+    saver.full = True
+    with pytest.raises(OSError, match="full"):
+        await graph.aupdate_state(CONFIG, {"results": {"b": TaskResult(output="B")}})
+    saver.full = False
+    assert outputs(await graph.ainvoke(None, CONFIG)) == WHOLE
+    await graph.aupdate_state(CONFIG, {"results": {"b": TaskResult(output="B")}})
+    assert outputs(await graph.ainvoke(None, CONFIG))["d"] == "Bc+axd"
+    assert chain.ran() == ["c", "d"]
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def greeting():
+    return RunGraph(inputs={"n": 1}).add_task("a", lambda inputs: inputs["n"]).add_task("b", lambda i: i["a"], deps=["a"])
+
+
+@both_modes
+async def test_inputs_can_be_given_to_a_thread_before_its_run(way, mode):
+    graph = way.compile(greeting(), mode=mode)
+    await way.update(graph, {"inputs": {"n": 5}})
+    with pytest.raises(RunNotFoundError):
+        await way.update(graph, {"results": {"a": TaskResult(output=1)}})
+    await way.update(graph, {"inputs": {"n": 7}})
+    assert outputs(await way.invoke(graph, None)) == {"a": 7, "b": 7}
+
+
+@both_modes
+async def test_inputs_can_be_changed_until_a_task_is_done_and_in_a_checkpoint_before_that(way, mode):
+    graph = way.compile(greeting(), mode=mode)
+    await way.invoke(graph, {"inputs": {"n": 5}}, interrupt_before=["a"])
+    await way.update(graph, {"inputs": {"n": 6}})
+    output = await way.invoke(graph, None)
+    assert outputs(output) == {"a": 6, "b": 6}
+    with pytest.raises(InvalidInputError, match="has done 2 of its tasks") as caught:
+        await way.update(graph, {"inputs": {"n": 7}})
+    assert "get_state_history" in caught.value.hint
+    before = [snapshot for snapshot in await way.history(graph) if snapshot.next == ("a",)][-1]
+    await way.update(graph, {"inputs": {"n": 8}}, before.config)
+    again = await way.invoke(graph, None)
+    assert outputs(again) == {"a": 8, "b": 8}
+    assert again["run"].id == output["run"].id
+
+
+async def test_inputs_that_prompts_cannot_do_with_are_refused():
+    graph = RunGraph(model="extractive").add_task("a", prompt="{who}?").compile(checkpointer=InMemorySaver())
+    with pytest.raises(InvalidInputError, match="who"):
+        graph.update_state(CONFIG, {"inputs": {"whom": "dogs"}})
+
+
+async def test_inputs_that_wait_for_a_second_run_are_not_taken_for_those_of_the_first(way):
+    graph = way.compile(RunGraph(model="extractive").add_task("a", prompt="Who is {who}? {who} is a dog."))
+    first = await way.invoke(graph, {"inputs": {"who": "Rex"}})
+    with pytest.raises(InvalidInputError):
+        await way.invoke(graph, {"inputs": {}})
+    with pytest.raises(RunNotFoundError, match="not begun"):
+        await way.rerun(graph, "a")
+    await way.update(graph, {"inputs": {"who": "Lassie"}})
+    second = await way.invoke(graph, None)
+    assert "Lassie" in second["results"]["a"].output
+    assert second["run"].id != first["run"].id
+
+
+# --- running again ---------------------------------------------------------------------------------------------------
+
+
+def paid(**options):
+    model = ScriptedChatModel(script=[f"reply {n}" for n in range(20)], model_name="m")
+    graph = RunGraph(RunPolicy(max_parallelism=1, **options), model=model)
+    graph.add_task("a", prompt="first").add_task("b", prompt="then {a}", deps=["a"]).add_task("c", prompt="and")
+    return model, graph
+
+
+@both_modes
+async def test_tasks_run_again_are_bought_again_in_the_same_run(way, mode):
+    model, graph = paid(budget_limit={"amount": "1.00", "currency": "USD"})
+    compiled = way.compile(graph, mode=mode, price_as=PRICES)
+    first = await way.invoke(compiled, {"inputs": {}})
+    assert len(model.calls) == 3
+    spent = way.ledger.balance(f"run:{first['run'].id}").spent_nano
+    await way.rerun(compiled, "a")
+    assert (await way.state(compiled)).next == ("a",)
+    again = await way.invoke(compiled, None)
+    assert len(model.calls) == 5
+    assert again["run"].id == first["run"].id
+    assert again["results"]["c"] == first["results"]["c"]
+    assert {again["results"][task].output for task in "ab"}.isdisjoint({first["results"][task].output for task in "ab"})
+    balance = way.ledger.balance(f"run:{first['run'].id}")
+    assert balance.spent_nano > spent
+    assert again["run"].usage.cost.nano == balance.spent_nano
+    assert sum(task.actual_use.cost.nano for task in again["run"].tasks.values()) == balance.spent_nano
+
+
+async def test_an_edit_keeps_what_the_result_before_it_cost(way):
+    _, graph = paid()
+    compiled = way.compile(graph, price_as=PRICES)
+    first = await way.invoke(compiled, {"inputs": {}})
+    await way.update(compiled, {"results": {"a": TaskResult(output="mine")}})
+    second = await way.invoke(compiled, None)
+    assert second["results"]["a"].usage == first["results"]["a"].usage
+    assert second["results"]["a"].model == first["results"]["a"].model
+    assert second["run"].usage.cost > first["run"].usage.cost
+
+
+async def test_running_again_stays_within_the_runs_budget(way):
+    model, graph = paid(budget_limit={"amount": "0.001", "currency": "USD"}, on_exceed="raise")
+    compiled = way.compile(graph, price_as=PRICES, raise_on_failure=False)
+    output = await way.invoke(compiled, {"inputs": {}})
+    scope = f"run:{output['run'].id}"
+    for _ in range(200):
+        if output["run"].state is RunState.FAILED:
+            break
+        way.ledger.set_limit(scope, way.ledger.balance(scope).spent_nano)
+        await way.rerun(compiled, "a")
+        output = await way.invoke(compiled, None)
+    assert output["run"].tasks["a"].error.code == "budget_exceeded"
+    balance = way.ledger.balance(scope)
+    assert balance.spent_nano <= balance.scope.limit_nano
+    assert len(model.calls) == 3
+
+
+@both_modes
+async def test_several_tasks_of_a_failed_run_are_done_again(way, mode):
+    chain = Chain(c=fails)
+    graph = way.compile(chain.graph, mode=mode)
+    with pytest.raises(RunFailedError):
+        await way.invoke(graph, {"inputs": {}})
+    chain.ran()
+    await way.rerun(graph, "x", "b")
+    assert (await way.state(graph)).next == ("b", "x")
+    with pytest.raises(RunFailedError):
+        await way.invoke(graph, None)
+    assert chain.ran() == ["b", "x"]
+
+
+async def test_running_again_wants_a_task():
+    graph = Chain().graph.compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"inputs": {}}, CONFIG)
+    with pytest.raises(InvalidInputError, match="no task was named"):
+        graph.rerun_from(CONFIG)
+
+
+class Growing:
+    """source -> map (for each) -> total; starter adds a task of its own."""
+
+    def __init__(self):
+        self.items, self.calls = [1, 2, 3], []
+        self.graph = (
+            RunGraph(RunPolicy(max_parallelism=1))
+            .add_task("source", self.note("source", lambda inputs: self.items))
+            .add_task("map", self.note("map", lambda inputs: inputs["item"] * 10), deps=["source"], for_each=ForEach(task="source"))
+            .add_task("total", self.note("total", lambda inputs: sum(inputs["map"])), deps=["map"])
+            .add_task("double", self.note("double", lambda inputs: inputs.get("n", 0) * 2))
+            .add_task("starter", self.start)
+        )
+
+    def note(self, name, body):
+        def run(inputs, runtime):
+            self.calls.append(runtime.task_id)
+            return body(inputs)
+
+        return run
+
+    def start(self, inputs, runtime):
+        self.calls.append("starter")
+        runtime.enqueue("more", like="double", inputs={"n": 4})
+        return "started"
+
+    def ran(self):
+        calls, self.calls = sorted(self.calls), []
+        return calls
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("task_id", "ran"),
+    [
+        ("map", ["map#0", "map#1", "map#2", "total"]),
+        ("map#1", ["map#1", "total"]),
+        ("source", ["map#0", "map#1", "map#2", "source", "total"]),
+        ("starter", ["more", "starter"]),
+        ("more", ["more"]),
+        ("total", ["total"]),
+    ],
+)
+async def test_tasks_that_joined_a_run_are_done_again_with_what_they_came_from(mode, task_id, ran):
+    growing = Growing()
+    graph = growing.graph.compile(checkpointer=InMemorySaver(), mode=mode)
+    first = outputs(await graph.ainvoke({"inputs": {}}, CONFIG))
+    assert (first["total"], first["more"]) == (60, 8)
+    growing.ran()
+    await graph.arerun_from(CONFIG, task_id)
+    assert outputs(await graph.ainvoke(None, CONFIG)) == first
+    assert growing.ran() == ran
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("task_id", "result", "ran", "expected"),
+    [
+        ("source", [5], ["map#0", "total"], {"map": [50], "total": 50}),
+        ("map", [7, 8], ["total"], {"total": 15}),
+        ("map#1", 100, ["total"], {"map": [10, 100, 30], "total": 140}),
+        ("more", 9, [], {"more": 9}),
+        ("starter", "mine", ["more"], {"more": 8}),
+    ],
+)
+async def test_results_of_tasks_that_joined_a_run_are_edited(mode, task_id, result, ran, expected):
+    growing = Growing()
+    graph = growing.graph.compile(checkpointer=InMemorySaver(), mode=mode)
+    await graph.ainvoke({"inputs": {}}, CONFIG)
+    growing.ran()
+    await graph.aupdate_state(CONFIG, {"results": {task_id: TaskResult(output=result)}})
+    found = outputs(await graph.ainvoke(None, CONFIG))
+    assert {key: found[key] for key in expected} == expected
+    assert growing.ran() == ran
+
+
+async def test_an_edited_outcome_may_add_other_tasks_that_fit():
+    growing = Growing()
+    graph = growing.graph.compile(checkpointer=InMemorySaver())
+    await graph.ainvoke({"inputs": {}}, CONFIG)
+    growing.ran()
+    outcome = graph.get_state(CONFIG).values["results"]["starter"]
+    fewer = {**outcome, "enqueued": [{"id": "other", "like": "double", "inputs": {"n": 50}}]}
+    await graph.aupdate_state(CONFIG, {"results": {"starter": fewer}})
+    found = outputs(await graph.ainvoke(None, CONFIG))
+    assert (found["other"], "more" in found) == (100, False)
+    assert growing.ran() == ["other"]
+    misfit = {**outcome, "enqueued": [{"id": "other", "like": "nothing"}]}
+    with pytest.raises(TaskNotFoundError, match="nothing"):
+        await graph.aupdate_state(CONFIG, {"results": {"starter": misfit}})
+
+
+# --- old checkpoints -------------------------------------------------------------------------------------------------
+
+
+def at(history, *following):
+    """The oldest snapshot from which these tasks come next."""
+    return [snapshot for snapshot in history if set(snapshot.next) == set(following)][-1].config
+
+
+@both_modes
+async def test_from_an_old_checkpoint_a_run_goes_on_with_what_that_holds(way, mode):
+    chain, graph = await finished(way, mode)
+    await way.update(graph, {"results": {"a": TaskResult(output="A")}})
+    await way.invoke(graph, None)
+    chain.ran()
+    history = await way.history(graph)
+    assert outputs(await way.invoke(graph, None, at(history, "a"))) == WHOLE
+    assert chain.ran() == sorted("abcdx")
+    edited = [snapshot for snapshot in history if set(snapshot.next) == {"b", "x"} and snapshot.metadata["source"] == "update"]
+    found = outputs(await way.invoke(graph, None, edited[0].config))
+    assert (found["a"], found["d"]) == ("A", "Abc+Axd")
+    assert chain.ran() == ["b", "c", "d", "x"]
+    assert outputs(await way.invoke(graph, None)) == found
+    assert chain.ran() == []
+
+
+async def test_each_superstep_can_be_gone_back_to(way):
+    chain, graph = await finished(way, "supersteps")
+    history = await way.history(graph)
+    for following, ran in ((("d",), ["d"]), (("c",), ["c", "d"]), (("b", "x"), ["b", "c", "d", "x"])):
+        assert outputs(await way.invoke(graph, None, at(history, *following))) == WHOLE
+        assert chain.ran() == ran
+
+
+@both_modes
+async def test_going_back_buys_anew_what_was_bought_since(way, mode):
+    model, graph = paid()
+    compiled = way.compile(graph, mode=mode, price_as=PRICES)
+    first = await way.invoke(compiled, {"inputs": {}})
+    again = await way.invoke(compiled, None, at(await way.history(compiled), "a", "c"))
+    assert len(model.calls) == 6
+    assert outputs(again).values().isdisjoint(outputs(first).values()) if hasattr(dict.values, "isdisjoint") else True
+    assert set(outputs(again).values()).isdisjoint(outputs(first).values())
+    assert way.ledger.balance(f"run:{first['run'].id}").spent_nano == again["run"].usage.cost.nano
+
+
+async def test_the_newest_checkpoint_is_no_past_however_it_is_named(way, deadly):
+    last = deadly(way)
+    chain = Chain(c=last)
+    graph = way.compile(chain.graph)
+    await way.crash(graph, {"inputs": {}}, before="c")
+    chain.ran()
+    last.deadly = False
+    newest = (await way.state(graph)).config
+    assert outputs(await way.invoke(graph, None, newest))["d"] == "survived+axd"
+    assert chain.ran() == ["d"]
+
+
+@both_modes
+async def test_a_failed_run_is_gone_back_to_and_tried_again(way, mode):
+    broken = [True]
+
+    def flaky(inputs):
+        if broken[0]:
+            raise ValueError("boom")
+        return inputs["b"] + "c"
+
+    chain = Chain(c=flaky)
+    graph = way.compile(chain.graph, mode=mode)
+    with pytest.raises(RunFailedError):
+        await way.invoke(graph, {"inputs": {}})
+    failed = (await way.state(graph)).config
+    broken[0] = False
+    assert outputs(await way.invoke(graph, None)) == WHOLE
+    assert chain.ran() == sorted("abdx")
+    assert outputs(await way.invoke(graph, None, failed)) == WHOLE
+    assert chain.ran() == ["d"]
+
+
+@both_modes
+async def test_where_a_run_had_ended_there_is_nothing_to_do(way, mode):
+    chain, graph = await finished(way, mode)
+    ended = (await way.state(graph)).config
+    await way.rerun(graph, "d")
+    output = await way.invoke(graph, None, ended)
+    assert outputs(output) == WHOLE
+    assert chain.ran() == []
+    assert way.ledger.outcomes(output["run"].id).keys() == {"a", "b", "x", "c"}
+
+
+@both_modes
+async def test_from_before_the_run_a_new_run_begins_with_the_same_inputs(way, mode):
+    graph = way.compile(greeting(), mode=mode)
+    first = await way.invoke(graph, {"inputs": {"n": 3}})
+    second = await way.invoke(graph, None, at(await way.history(graph), "prepare"))
+    assert outputs(second) == {"a": 3, "b": 3}
+    assert second["run"].id != first["run"].id
+
+
+@both_modes
+async def test_an_old_checkpoint_is_edited(way, mode):
+    chain, graph = await finished(way, mode)
+    old = at(await way.history(graph), "a")
+    await way.update(graph, {"results": {"x": TaskResult(output="X")}}, old)
+    assert outputs(await way.invoke(graph, None)) == {**WHOLE, "x": "X", "d": "abc+Xd"}
+    assert chain.ran() == ["a", "b", "c", "d"]
+
+
+async def test_tasks_of_an_old_checkpoint_are_run_again(way):
+    chain, graph = await finished(way, "supersteps")
+    old = at(await way.history(graph), "d")
+    await way.rerun(graph, "c", config=old)
+    assert outputs(await way.invoke(graph, None)) == WHOLE
+    assert chain.ran() == ["c", "d"]
+
+
+async def test_langgraphs_own_copies_and_ends_of_threads_work(way):
+    chain, graph = await finished(way)
+    copied = await way.update(graph, None, at(await way.history(graph), "a"), as_node="__copy__")
+    assert (await way.state(graph, copied)).next == ("a",)
+    await way.update(graph, None, as_node=END)
+    assert (await way.state(graph)).next == ()
+
+
+# --- supersteps that were left in the middle -------------------------------------------------------------------------
+
+
+async def test_a_superstep_behind_a_failed_task_is_gone_on_with(async_way, deadly):
+    broken, last = [True], deadly(async_way)
+
+    def flaky(inputs):
+        if broken[0]:
+            raise ValueError("boom")
+        return "mended"
+
+    graph = async_way.compile(
+        RunGraph()
+        .add_task("start", lambda inputs: 0)
+        .add_task("flaky", flaky, deps=["start"])
+        .add_task("fine", lambda inputs: 1, deps=["start"])
+        .add_task("never", lambda inputs: 2, deps=["start"], when=Condition(task="start", op="truthy"))
+        .add_task("after", lambda inputs: inputs["flaky"] + "!", deps=["flaky"])
+        .add_task("last", last, deps=["fine"])
+        .add_task("end", lambda inputs: inputs["last"], deps=["last", "after"]),
+        mode="supersteps",
+    )
+    await async_way.crash(graph, {"inputs": {}}, before="last")
+    broken[0] = last.deadly = False
+    output = await async_way.invoke(graph, None)
+    assert outputs(output) == {
+        "start": 0, "flaky": "mended", "fine": 1, "after": "mended!", "last": "survived", "end": "survived"
+    }
+    assert output["run"].tasks["never"].state is TaskState.SKIPPED
+
+
+# --- any graph, any edit ---------------------------------------------------------------------------------------------
+
+
+@both_modes
+@pytest.mark.parametrize("chunk", range(4))
+async def test_after_any_edit_every_result_is_what_a_fresh_run_would_give(mode, chunk):
+    for seed in range(chunk * 10, chunk * 10 + 10):
+        rng = random.Random(seed)
+        size = rng.randint(2, 10)
+        deps = {n: sorted(rng.sample(range(n), k=min(n, rng.choice([0, 1, 2, 2])))) for n in range(size)}
+        ran = []
+
+        def body(inputs, runtime):
+            ran.append(runtime.task_id)
+            return f"{runtime.task_id}({','.join(inputs.values())})"
+
+        graph = RunGraph(RunPolicy(max_parallelism=rng.randint(1, 4)))
+        for n in range(size):
+            graph.add_task(f"t{n}", body, deps=[f"t{dep}" for dep in deps[n]])
+        compiled = graph.compile(mode=mode, checkpointer=InMemorySaver())
+        stop = [f"t{rng.randrange(size)}"] if rng.random() < 0.5 else []
+        await compiled.ainvoke({"inputs": {}}, CONFIG, interrupt_before=stop)
+        known = {}
+        for _ in range(3):
+            below = f"t{rng.randrange(size)}"
+            ran.clear()
+            if rng.random() < 0.5:
+                known[below] = f"edit{rng.randrange(99)}"
+                await compiled.aupdate_state(CONFIG, {"results": {below: TaskResult(output=known[below])}})
+            else:
+                known.pop(below, None)
+                await compiled.arerun_from(CONFIG, below)
+            redone = downstream(deps, int(below[1:]))
+            known = {task: text for task, text in known.items() if int(task[1:]) not in redone or task == below}
+            output = await compiled.ainvoke(None, CONFIG)
+            assert outputs(output) == evaluated(deps, known), f"seed {seed}"
+            assert len(ran) == len(set(ran)), f"seed {seed}"
+            assert compiled.get_state(CONFIG).next == ()
+
+
+def downstream(deps, start):
+    found = {start}
+    for n in range(start, len(deps)):
+        if found.intersection(deps[n]):
+            found.add(n)
+    return found
+
+
+def evaluated(deps, known):
+    results = {}
+    for n in range(len(deps)):
+        results[f"t{n}"] = known.get(f"t{n}") or f"t{n}({','.join(results[f't{dep}'] for dep in deps[n])})"
+    return results
+
+
+# --- other graphs ----------------------------------------------------------------------------------------------------
+
+
+def version(number, calls=None):
+    """Three versions of one graph: from 1 to 2 b changes, new comes and gone goes; from 1 to 3 nothing that counts."""
+    calls = [] if calls is None else calls
+    graph = RunGraph(RunPolicy(max_parallelism=1))
+
+    def add(name, deps=(), **options):
+        graph.add_task(name, lambda inputs: calls.append(name) or name, deps=deps, **options)
+
+    add("a", priority=number)
+    add("b", ["a"] if number != 2 else ["a", "z"])
+    add("z")
+    add("c", ["b"])
+    add("y", ["a"], metadata={"version": number})
+    add("new" if number == 2 else "gone", ["y"])
+    add("end", ["c", "y"])
+    return graph
+
+
+@both_modes
+async def test_a_run_is_taken_over_into_a_changed_graph_with_all_that_still_holds(way, mode):
+    await way.invoke(way.compile(version(1), mode=mode), {"inputs": {}})
+    calls = []
+    changed = way.compile(version(2, calls), mode=mode)
+    with pytest.raises(InvalidDAGError, match="different graph"):
+        await way.rerun(changed, "a")
+        await way.invoke(changed, None)
+    await way.migrate(changed)
+    assert set((await way.state(changed)).next) == {"b", "new"} | ({"a"} - {"a"})
+    output = await way.invoke(changed, None)
+    assert sorted(calls) == ["b", "c", "end", "new"]
+    assert set(outputs(output)) == {"a", "b", "z", "c", "y", "new", "end"}
+    assert "gone" not in way.ledger.outcomes(output["run"].id)
+    assert await way.migrate(changed) == (await way.state(changed)).config
