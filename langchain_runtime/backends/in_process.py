@@ -16,6 +16,7 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from langchain_runtime.adapters.account import Account, BudgetScope, paying
+from langchain_runtime.backends.json_values import error_text
 from langchain_runtime.backends.task_body import Additions, Occupancy, RunMemory, TaskBody, TaskRuntime
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import (
@@ -192,8 +193,11 @@ class InProcessBackend:
         )
         try:
             return await self._body_of(order.task_id)(order, runtime, occupancy)
-        except (SystemExit, GeneratorExit) as error:  # would end the event loop, and every other task with it
-            raise TaskFailedError(f"the body raised {error!r}", task_id=order.task_id) from error
+        except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # somebody has pressed Ctrl-C
+            # It would end the event loop, and every other task with it.
+            raise TaskFailedError(f"the body raised {error_text(error)}", task_id=order.task_id) from error
 
     async def _commit(self, order: TaskJob, account: Account, outcome: TaskOutcome) -> None:
         ledger = self._context.ledger
@@ -280,5 +284,12 @@ def task_error(error: BaseException) -> TaskError:
         hint = f" ({error.hint})" if error.hint else ""
         retryable = isinstance(error, (TaskFailedError, TaskTimeoutError, ReservationLostError, LedgerUnavailableError))
         return TaskError(code=error.code, message=f"{error}{hint}", retryable=retryable)
-    text = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return TaskError(code="task_failed", message=text, retryable=getattr(error, "is_retryable", True))
+    return TaskError(code="task_failed", message=error_text(error), retryable=_is_retryable(error))
+
+
+def _is_retryable(error: BaseException) -> bool:
+    """What LangChain's errors say of themselves; of others nothing is known, and what they say may be anything."""
+    try:
+        return getattr(error, "is_retryable", True) is not False
+    except Exception:  # noqa: BLE001 - the error's own code
+        return True

@@ -109,7 +109,7 @@ class Driver:
         self._on_finished = on_finished
         self._is_draining = is_draining
         self._loop = asyncio.get_running_loop()
-        self._reports: asyncio.Queue[Report] = asyncio.Queue()
+        self._reports: asyncio.Queue[Report | Exception] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         self._questions: list[Interrupt] = []
@@ -132,6 +132,7 @@ class Driver:
 
         Raises:
             GraphInterrupt: Nothing can go on without a human; resuming the graph with the answer goes on.
+            Exception: An attempt broke off on its own, for example because the ledger is out of reach.
         """
         report = Report((Begin(time.monotonic()),))
         try:
@@ -173,12 +174,16 @@ class Driver:
         while True:
             try:
                 async with asyncio.timeout(self._patience()):
-                    return self._drained(await self._reports.get())
+                    report = await self._reports.get()
             except TimeoutError:
                 if self._wake_at is not None and time.monotonic() >= self._wake_at:
                     return self._drained(Report((Tick(time.monotonic()),)))
                 if self._is_draining is not None and self._is_draining():
                     return self._drained(Report(()))
+            else:
+                if isinstance(report, Exception):
+                    raise report
+                return self._drained(report)
 
     def _drained(self, report: Report) -> Report:
         """The report, and before it the news that LangGraph wants the run to stop."""
@@ -208,6 +213,9 @@ class Driver:
             if task_id not in self._cancelled:
                 raise
             report = _cancelled_before_its_body(task_id, attempt)
+        except Exception as error:  # noqa: BLE001 - nobody awaits an attempt, so the driver raises it: no run may hang
+            self._reports.put_nowait(error)
+            return
         finally:
             del self._running[task_id]
         self._reports.put_nowait(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from langchain_runtime.contracts.errors import InvalidDAGError
 from langchain_runtime.contracts.run import RunHeader
 from langchain_runtime.graph.spec import GraphSpec
 
@@ -55,6 +56,20 @@ def graph_difference(header: RunHeader, spec: GraphSpec) -> GraphDifference:
         removed=tuple(sorted(before.keys() - now.keys())),
         changed=tuple(task_id for task_id in now if task_id in before and before[task_id] != now[task_id]),
     )
+
+
+def check_same_graph(header: RunHeader, spec: GraphSpec) -> None:
+    """Let a run go on only with the graph that it was started with, or was last migrated to.
+
+    Raises:
+        InvalidDAGError: It is another one.
+    """
+    if difference := graph_difference(header, spec):
+        raise InvalidDAGError(
+            f"run {header.run_id!r} was started with a different graph: {difference}",
+            hint="take it over into this graph with migrate(config), resume it with the graph it was started with, or "
+            "start a new run",
+        )
 
 
 def _sentence(task_ids: tuple[str, ...], singular: str, plural: str) -> str:

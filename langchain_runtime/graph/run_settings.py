@@ -72,15 +72,21 @@ def read_settings(
         stop_before: As for ``RunSettings``.
         stop_after: As for ``RunSettings``.
         has_control: Whether the caller keeps a run control.
+
+    Raises:
+        InvalidInputError: ``max_concurrency`` lets nothing start.
     """
     configurable = _effective_configurable(config)
+    bound = (config or {}).get("max_concurrency")
+    if bound is not None and bound < 1:
+        raise InvalidInputError(f"max_concurrency must be at least 1, got {bound}", hint="leave it out for the policy's")
     nested = _PARENT_TASK in configurable  # also when a function of the user's calls us in a node of theirs
     return RunSettings(
         run_id=None if nested else configurable.get(RUN_ID),
         budgets=tuple(configurable.get(BUDGETS) or ()),
         continue_run=not nested and bool(configurable.get(CONTINUE_RUN)),
         keep_failures=isinstance(given, Command),
-        max_parallelism=None if nested else (config or {}).get("max_concurrency"),
+        max_parallelism=None if nested else bound,
         stop_before=stop_before,
         stop_after=stop_after,
         nested=nested,

@@ -132,6 +132,7 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
 
         Raises:
             InvalidInputError: There is no such task, the values cannot be kept, or the run is under way.
+            InvalidDAGError: The run was started with another graph.
             RunNotFoundError: The thread holds no run.
         """
         if values is None and as_node in _LANGGRAPHS_OWN:
@@ -169,6 +170,7 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
 
         Raises:
             InvalidInputError: There is no such task, or the run is under way.
+            InvalidDAGError: The run was started with another graph.
             RunNotFoundError: The thread holds no run.
         """
         return self._carry_out(config, rerun(self._stand(config, *self._look(config)), task_ids))

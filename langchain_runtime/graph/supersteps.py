@@ -166,10 +166,15 @@ class Session:
         return self._left(run, work, node, questions)
 
     async def end_of_run(self, node: str, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
-        """What the run has come to; every node has been served, so what is left to do is done here."""
-        _, work = await self._opened(state, config)
+        """What the run has come to, when LangGraph has no more nodes to activate.
+
+        Tasks that wait for what came later than their node are done here; so are those whose node was not activated
+        again after somebody changed the thread.
+        """
+        run, work = await self._opened(state, config)
         if not work.done():
-            await self._work_at_desk(node, config, opened=lambda: None)
+            release_all = partial(run.driver.release, list(self._execution.spec.tasks))
+            await self._work_at_desk(node, config, opened=release_all)
         return await work
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ from langgraph.types import Overwrite, StateSnapshot, StateUpdate
 from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError
 from langchain_runtime.contracts.identifiers import CHILD_SEPARATOR
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome, now
-from langchain_runtime.graph.graph_changes import graph_difference
+from langchain_runtime.graph.graph_changes import check_same_graph, graph_difference
 from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.run_view import header_of, outcomes_of
 from langchain_runtime.graph.spec import GraphSpec
@@ -122,7 +122,11 @@ def resumption(standing: Standing) -> Revision:
 
     A run that ended badly tries its failed tasks again. From a snapshot of the past a run goes on with what that
     snapshot holds: whatever was done since is done, and paid, anew.
+
+    Raises:
+        InvalidDAGError: It was started with another graph.
     """
+    check_same_graph(standing.header, standing.spec)
     if standing.header.state in _ENDED_BADLY or _goes_on_out_of_reach(standing):
         return revision(standing)
     forget = _all_known(standing) - _completed(standing).keys()
@@ -133,8 +137,9 @@ def edition(standing: Standing, edit: Edit) -> Revision:
     """Results by hand take the place of others, and all that rests on them is done anew.
 
     Raises:
-        InputError: There is no such task, or the values do not fit the run.
+        InputError: There is no such task, the values do not fit the run, or it was started with another graph.
     """
+    check_same_graph(standing.header, standing.spec)
     standing.check_known(edit.results)
     if edit.inputs is not None:
         if standing.outcomes:
@@ -156,7 +161,9 @@ def rerun(standing: Standing, task_ids: Collection[str]) -> Revision:
 
     Raises:
         InvalidInputError: There is no such task, or none was named.
+        InvalidDAGError: The run was started with another graph.
     """
+    check_same_graph(standing.header, standing.spec)
     if not task_ids:
         raise InvalidInputError("no task was named", hint="name the tasks to run again, e.g. rerun_from(config, 'a')")
     standing.check_known(task_ids)

@@ -11,8 +11,9 @@ although the journal knows task by task what is finished. Here that is folded in
 
 A snapshot of the past is told by what it holds itself: results of later times are not folded in. Nodes without a task
 to name keep their own name: from ``__start__`` and ``prepare`` a new run would begin, with ``finish`` all that is left
-is to end the run. In mode ``supersteps`` tasks are LangGraph's own nodes, and its snapshot stands, save that nodes
-which would only pass a finished result on are left out of ``next``.
+is to end the run. In mode ``supersteps`` tasks are LangGraph's own nodes, and its snapshot stands, save that ``next``
+leaves out nodes that would only pass a finished result on, and those whose turn has not come: a saver that writes in
+the background may catch the marks of the step after (``NamedBarrierValue.checkpoint`` is no copy).
 """
 
 from __future__ import annotations
@@ -91,19 +92,18 @@ def told_by_tasks(
     """
     if unfinished_run(snapshot) is None:
         return snapshot
-    finished = {task_id: outcome for task_id, outcome in (journal or {}).items() if outcome.state.ended}
-    outcomes = {**finished, **outcomes_of(snapshot.values)}
-    results = {task_id: outcome.model_dump(mode="json") for task_id, outcome in finished.items()}
-    results |= snapshot.values.get("results") or {}
+    journal = journal or {}
+    finished = {task_id: outcome.model_dump(mode="json") for task_id, outcome in journal.items() if outcome.state.ended}
+    results = {**finished, **(snapshot.values.get("results") or {})}
     snapshot = snapshot._replace(values={**snapshot.values, "results": results})
-    nodes = [name for name in snapshot.next if name in spec.tasks]
-    if pending := tuple(name for name in nodes if not is_completed(outcomes.get(name))):
-        return snapshot._replace(next=pending)
-    if RunHeader.model_validate(snapshot.values["run"]).state is RunState.COMPLETED:
+    if nodes := tuple(name for name in snapshot.next if name in spec.tasks and _has_its_turn(name, spec, results)):
+        return snapshot._replace(next=nodes)
+    if snapshot.values["run"]["state"] == RunState.COMPLETED:
         return snapshot
+    outcomes = outcomes_of(snapshot.values)
     if not (following := startable(spec, outcomes)):
         return snapshot
-    return snapshot._replace(next=following, tasks=_entries(snapshot.tasks, following, outcomes, journal or {}))
+    return snapshot._replace(next=following, tasks=_entries(snapshot.tasks, following, outcomes, journal))
 
 
 def startable(spec: GraphSpec, outcomes: Mapping[str, TaskOutcome]) -> tuple[str, ...]:
@@ -116,6 +116,12 @@ def startable(spec: GraphSpec, outcomes: Mapping[str, TaskOutcome]) -> tuple[str
         if not _needs_no_run(outcomes.get(record.id))
         and all(is_completed(outcomes.get(dependency)) for dependency in record.deps)
     )
+
+
+def _has_its_turn(name: str, spec: GraphSpec, results: Mapping[str, Any]) -> bool:
+    """Whether the node of a task has something to do by what the state holds: JSON, for the sake of long histories."""
+    is_ready = all(dependency in results for dependency in spec.dag.nodes[name].deps)
+    return is_ready and (name not in results or results[name]["state"] != TaskState.COMPLETED)
 
 
 def is_completed(outcome: TaskOutcome | None) -> bool:

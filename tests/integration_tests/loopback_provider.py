@@ -49,7 +49,7 @@ goes. ``stall``: half the reply comes, then nothing. ``error event``: a stream t
 """
 
 GAVE_UP = (408, 504, 524)
-"""Statuses of gateways that did not wait for the reply (RFC 9110; Cloudflare's 524): whoever is behind them wrote it."""
+"""Statuses of gateways that did not wait for the reply, which was written all the same (RFC 9110; Cloudflare's 524)."""
 
 FALSE_USAGE: dict[str, Callable[[str, Any], Any]] = {
     "usage without input": lambda name, value: 0 if name in {"prompt_tokens", "input_tokens"} else value,
@@ -331,11 +331,11 @@ def _server() -> _Server:
 @cache
 def trust_one() -> Any:
     """Let the clients of this process read one certificate, and not all there are: to no use here, and 15 ms each."""
-    file = tempfile.NamedTemporaryFile(suffix=".pem")
+    file = tempfile.NamedTemporaryFile(suffix=".pem")  # noqa: SIM115 - as long as the process lives
     file.write(certifi.contents().partition("-----END")[0].encode() + b"-----END CERTIFICATE-----\n")
     file.flush()
     os.environ["SSL_CERT_FILE"] = file.name
-    return file  # removed when it is closed: with the process
+    return file
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 from loopback_answers import Call, Choice, Reply, Usage
 from loopback_requests import Asked
 
+
 def usage_of(api: str, usage: Usage) -> dict[str, Any]:
     """How the API reports ``usage``."""
     if api == "messages":

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from langchain_runtime.adapters import failures
 from langchain_runtime.contracts.errors import BudgetExceededError
 
-LIMIT = "0.20"
-THREADS, TASKS, CALLS_EACH = 6, 6, 40
+LIMIT = "0.12"
+THREADS, TASKS, CALLS_EACH = 6, 6, 24
 TIMEOUT = 0.5
 """Seconds that a client waits for a provider that hangs."""
 

@@ -31,6 +31,14 @@ TOOL = {"name": "look", "description": "Look up.", "input_schema": {"type": "obj
 
 
 @pytest.fixture
+def new_garbage() -> Iterator[None]:
+    """Spares the garbage collector what was there before the test: most of its time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
 def provider(tmp_path) -> Iterator[LoopbackProvider]:
     with serving(tmp_path / "provider.jsonl", writer=Writer(padding=600)) as running:
         running.pace = 0.001
@@ -53,6 +61,7 @@ ASYNC_STREAMS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
+@pytest.mark.usefixtures("new_garbage")
 @pytest.mark.parametrize("api", MODELS)
 class TestLeaving:
     """Whoever leaves a stream early pays its hold: the provider may bill all of it."""
@@ -175,7 +184,7 @@ class TestCancellation:
     @pytest.mark.parametrize("call", CALLS)
     async def test_wherever_it_is_cancelled_the_books_cover_the_bill(self, provider, api, call):
         chance = random.Random(f"{api} {call}")
-        provider.latency, till = 0.005, Till(provider)
+        provider.latency, till = 0.005, Till(provider, "1000")
         model = till.model(api)
 
         async def cut_off(seconds: float) -> None:
@@ -183,9 +192,11 @@ class TestCancellation:
             await asyncio.sleep(seconds)  # the random moment itself
             await cancelled(task)
 
-        await asyncio.gather(*(cut_off(chance.uniform(0, 0.1)) for _ in range(20)))
+        longest = 0.02
+        while len(till.rows) < 10:
+            longest *= 1.5
+            await asyncio.gather(*(cut_off(chance.uniform(0, longest)) for _ in range(8)))
         await till.settled()
-        assert till.billed > 0
 
     async def test_a_call_that_is_cancelled_while_it_waits_for_money_sends_nothing(self, provider, api):
         one_call = 10_000 * PRICES[MODELS[api]].output

@@ -73,6 +73,10 @@ class Way:
         return await getattr(graph, f"a{name}")(*args, **options)
 
 
+def _die():
+    raise KeyboardInterrupt
+
+
 def _raised(call):
     try:
         call()
@@ -87,9 +91,9 @@ class Deadly:
         self.way, self.result, self.deadly = way, result, True
 
     async def __call__(self, inputs):
-        if self.deadly and self.way.sync:
-            raise KeyboardInterrupt
         if self.deadly:
+            if self.way.sync:
+                asyncio.get_running_loop().call_soon(_die)
             await asyncio.Event().wait()
         return self.result
 

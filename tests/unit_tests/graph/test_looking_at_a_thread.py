@@ -9,7 +9,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 from langchain_runtime import RunGraph, RunPolicy
-from langchain_runtime.contracts.errors import InvalidInputError, RunFailedError, TaskFailedError
+from langchain_runtime.contracts.errors import InvalidInputError, RunFailedError, RunNotFoundError, TaskFailedError
 from langchain_runtime.contracts.run import RunState, TaskState
 from langchain_runtime.contracts.task_spec import Condition, ForEach
 from langchain_runtime.testing import ScriptedChatModel
@@ -165,7 +165,6 @@ async def test_tasks_that_joined_the_run_are_next_by_their_names(way, deadly):
 
     def adds(inputs, runtime):
         runtime.enqueue("added", prompt="never answered: {list}", deps={"list": "list"}, model="extractive")
-        return None
 
     graph = way.compile(
         RunGraph(RunPolicy(max_parallelism=1))
@@ -241,6 +240,8 @@ async def test_a_thread_without_a_run_is_as_langgraph_shows_it(way):
     graph = way.compile(RunGraph().add_task("a", lambda inputs: 1))
     snapshot = await way.state(graph)
     assert (snapshot.values, snapshot.next, await way.history(graph)) == ({}, (), [])
+    with pytest.raises(RunNotFoundError):
+        await way.run(graph)
 
 
 async def test_a_second_run_that_was_refused_shows_no_task_of_the_first(way):
@@ -283,7 +284,12 @@ def brief():
     return (
         RunGraph(model="extractive", inputs={"tone": "dry", "unused": [1]}, name="brief")
         .add_task("outline", prompt="Outline {topic} in a {tone} tone.")
-        .add_task("facts", prompt="Facts for {outline} on {topic}: {item}", deps=["outline", "list"], for_each=ForEach(task="list"))
+        .add_task(
+            "facts",
+            prompt="Facts for {outline} on {topic}: {item}",
+            deps=["outline", "list"],
+            for_each=ForEach(task="list"),
+        )
         .add_task("list", lambda inputs: inputs["anything"])
     )
 
