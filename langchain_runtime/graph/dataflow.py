@@ -21,10 +21,11 @@ from langchain_runtime.contracts.run import RunHeader, RunState, TaskState
 from langchain_runtime.graph.call_ids import pin_call_ids
 from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.open_run import Ways
+from langchain_runtime.graph.own_loop import run_in_own_loop
 from langchain_runtime.graph.run_settings import RunSettings, settings_of
 from langchain_runtime.graph.run_view import finish, outcomes_of
 from langchain_runtime.graph.state import RunGraphState, RunInput, RunOutput
-from langchain_runtime.graph.task_calls import CallTask, call_async_task, call_sync_task, run_in_own_loop
+from langchain_runtime.graph.task_calls import CallTask, call_async_task, call_sync_task
 from langchain_runtime.graph.top_ups import ask_here
 
 PAUSE: Final = "pause"

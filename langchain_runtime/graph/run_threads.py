@@ -29,7 +29,14 @@ from langchain_runtime.graph.thread_edits import (
     rerun,
     resumption,
 )
-from langchain_runtime.graph.thread_state import begun_run, has_no_run, refuse_unfinished, told_by_tasks, unfinished_run
+from langchain_runtime.graph.thread_state import (
+    begun_run,
+    has_no_run,
+    may_hide_nodes,
+    refuse_unfinished,
+    told_by_tasks,
+    unfinished_run,
+)
 from langchain_runtime.graph.thread_values import checked_inputs, read_edit
 
 _CHECKPOINT_ID: Final = "checkpoint_id"
@@ -52,6 +59,8 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
         checkpoint was written. One that is asked for by its ``checkpoint_id`` holds what that checkpoint does.
         """
         snapshot = super().get_state(config, subgraphs=subgraphs)
+        if may_hide_nodes(snapshot) and not _is_addressed(config):
+            snapshot = snapshot._replace(next=super().get_state(snapshot.config).next)
         run_id = None if _is_addressed(config) else unfinished_run(snapshot)
         journal = None if run_id is None else self._ledger.outcomes(run_id)
         return told_by_tasks(self._execution.spec, snapshot, journal)
@@ -59,6 +68,8 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
     async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
         """Async twin of ``get_state``."""
         snapshot = await super().aget_state(config, subgraphs=subgraphs)
+        if may_hide_nodes(snapshot) and not _is_addressed(config):
+            snapshot = snapshot._replace(next=(await super().aget_state(snapshot.config)).next)
         run_id = None if _is_addressed(config) else unfinished_run(snapshot)
         journal = None if run_id is None else await self._ledger.aoutcomes(run_id)
         return told_by_tasks(self._execution.spec, snapshot, journal)
@@ -248,14 +259,18 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
         return self._supersteps is not None
 
     def _look(self, config: RunnableConfig) -> tuple[StateSnapshot, bool]:
-        """LangGraph's own snapshot, and whether it is the thread's newest, however it is addressed."""
+        """LangGraph's own snapshot with all nodes that are next, and whether it is the thread's newest."""
         newest = super().get_state(_newest(config))
+        if may_hide_nodes(newest) or (self._is_native and newest.next):
+            newest = newest._replace(next=super().get_state(newest.config).next)
         if not _is_addressed(config) or config["configurable"][_CHECKPOINT_ID] == _id_of(newest):
             return newest, True
         return super().get_state(config), False
 
     async def _alook(self, config: RunnableConfig) -> tuple[StateSnapshot, bool]:
         newest = await super().aget_state(_newest(config))
+        if may_hide_nodes(newest) or (self._is_native and newest.next):
+            newest = newest._replace(next=(await super().aget_state(newest.config)).next)
         if not _is_addressed(config) or config["configurable"][_CHECKPOINT_ID] == _id_of(newest):
             return newest, True
         return await super().aget_state(config), False

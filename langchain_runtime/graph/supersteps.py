@@ -27,6 +27,7 @@ from langgraph.types import Interrupt, interrupt
 from langchain_runtime.graph.call_ids import number_call, number_of_call, pin_call_ids
 from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.open_run import OpenRun, Ways, results_update
+from langchain_runtime.graph.own_loop import OwnLoop
 from langchain_runtime.graph.run_settings import settings_of
 from langchain_runtime.graph.run_view import finish
 from langchain_runtime.graph.state import RunGraphState, RunInput, RunOutput
@@ -345,20 +346,16 @@ class _OwnSession(Session):
 
     def __init__(self, execution: Execution) -> None:
         super().__init__(execution, call_sync_task)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="lcr-driver", daemon=True)
-        self._thread.start()
+        self._loop = OwnLoop()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work in the loop, in the context of the calling thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._loop.run(work)
 
     def stop(self) -> None:
-        """Close the session and its loop."""
+        """Close the session and leave its loop."""
         self.run(self.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._loop.leave()
 
 
 def _fail(reply: asyncio.Future[Any], error: Exception) -> None:

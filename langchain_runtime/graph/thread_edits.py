@@ -276,9 +276,15 @@ def _all_known(standing: Standing) -> set[str]:
 
 
 def _goes_on_out_of_reach(standing: Standing) -> bool:
-    """Whether LangGraph would go on behind nodes whose tasks are to be tried again."""
-    tried_again = any(not is_completed(outcome) for outcome in outcomes_of(standing.snapshot.values).values())
-    return standing.native and tried_again and bool(_joined(standing))
+    """Whether LangGraph would go on behind nodes whose tasks are to be tried again, or are not done yet.
+
+    The latter because of a saver that writes in the background: see ``thread_state``.
+    """
+    dag, outcomes = standing.spec.dag.nodes, outcomes_of(standing.snapshot.values)
+    joined = _joined(standing)
+    has_failed = any(not is_completed(outcome) for outcome in outcomes.values())
+    is_early = any(dep not in outcomes for name in joined if name in dag for dep in dag[name].deps)
+    return bool(joined) and (has_failed or is_early)
 
 
 def _joined(standing: Standing) -> list[str]:
@@ -303,4 +309,8 @@ def _steps(standing: Standing, update: dict[str, Any], *, in_place: bool, afresh
         return ((StateUpdate(update, "finish"),),)
     if standing.native and afresh and standing.spec.tasks:
         return (tuple(StateUpdate({}, task_id) for task_id in standing.spec.tasks), _NOTHING_IS_NEXT, begin)
-    return (_NOTHING_IS_NEXT, begin) if joined else (begin,)
+    if not joined:
+        return (begin,)
+    # What nodes of this step have written when the process died is applied first, and makes other nodes be next.
+    have_run = any(name in standing.outcomes for name in standing.snapshot.next)
+    return (_NOTHING_IS_NEXT, _NOTHING_IS_NEXT, begin) if have_run else (_NOTHING_IS_NEXT, begin)

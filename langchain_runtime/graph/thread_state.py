@@ -72,6 +72,17 @@ def refuse_unfinished(snapshot: StateSnapshot, config: RunnableConfig) -> None:
         )
 
 
+def may_hide_nodes(snapshot: StateSnapshot) -> bool:
+    """Whether the nodes that are next have all run although LangGraph has not gone on from them.
+
+    It leaves nodes that have run out of the newest snapshot, even when the process died before the next checkpoint.
+    """
+    values = snapshot.values
+    if snapshot.next or not isinstance(values, dict) or "run" not in values:
+        return False
+    return bool(values["run"]["state"] != RunState.COMPLETED)
+
+
 def unfinished_run(snapshot: StateSnapshot) -> str | None:
     """Id of the run that LangGraph would go on with from here; None if there is none."""
     values = snapshot.values
@@ -99,7 +110,7 @@ def told_by_tasks(
     if nodes := tuple(name for name in snapshot.next if name in spec.tasks and _has_its_turn(name, spec, results)):
         return snapshot._replace(next=nodes)
     if snapshot.values["run"]["state"] == RunState.COMPLETED:
-        return snapshot
+        return snapshot._replace(next=("finish",))
     outcomes = outcomes_of(snapshot.values)
     if not (following := startable(spec, outcomes)):
         return snapshot

@@ -19,7 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from multiprocessing.connection import Connection
@@ -148,19 +148,19 @@ def lanes() -> dict[str, tuple[str, list[str]]]:
     tasks: dict[str, tuple[str, list[str]]] = {}
     before: list[str] = []
     for turn in range(ROUNDS):
-        asked = [f"{'agent' if lane == 0 else 'prompt'}-{turn}-{lane}" for lane in range(SLOTS)]
+        asked = [f"{'talk' if lane == 0 else 'prompt'}-{turn}-{lane}" for lane in range(SLOTS)]
         noted = [f"note-{turn}-{lane}" for lane in range(SLOTS)]
         rested = [f"rest-{turn}-{lane}" for lane in range(SLOTS)]
         tasks |= {task_id: (task_id.partition("-")[0], before) for task_id in asked}
         tasks |= {task_id: ("note", [asked[lane]]) for lane, task_id in enumerate(noted)}
-        tasks |= {task_id: ("rest", noted) for task_id in rested}
+        tasks |= dict.fromkeys(rested, ("rest", noted))
         before = rested
     return tasks | {"end": ("note", before)}
 
 
 LANES = lanes()
-STEPS = len(LANES) + ROUNDS
-"""Bodies that end and different requests that are served; an agent makes two."""
+STEPS = len(LANES) + 2 * ROUNDS
+"""Bodies that end and different requests that are served: of a talk there are three."""
 
 
 def question(task_id: str) -> str:
@@ -171,11 +171,6 @@ def question(task_id: str) -> str:
 def digest(inputs: Mapping[str, Any]) -> str:
     """What a function makes of its inputs."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def look_up(word: str) -> str:
-    """Look a word up."""
-    return f"{word} is a word"
 
 
 def note(stage: Stage, task_id: str, inputs: Mapping[str, Any]) -> str:
@@ -194,19 +189,27 @@ async def rest(stage: Stage, task_id: str, inputs: Mapping[str, Any]) -> str:
     return digest(inputs)
 
 
+def talk(stage: Stage, task_id: str, inputs: Mapping[str, Any]) -> str:
+    """A body that makes two calls, the second about the reply to the first."""
+    stage.begin(task_id)
+    model = with_budget(stage.model, None)
+    first = model.invoke(f"{digest(inputs)} {question(task_id)}").text
+    second = model.invoke(f"{first} {question(task_id)}").text
+    stage.end(task_id)
+    return second
+
+
+BODIES: Mapping[str, Callable[[Stage, str, Mapping[str, Any]], Any]] = {"note": note, "rest": rest, "talk": talk}
+
+
 def _lanes(stage: Stage) -> RunGraph:
     graph = RunGraph(stage.policy(max_parallelism=SLOTS, budget_limit=Cost.usd(1)), model=stage.model)
     for task_id, (kind, deps) in LANES.items():
-        if kind in {"prompt", "agent"}:
-            tools = [look_up] if kind == "agent" else []
-            graph.add_task(task_id, prompt=question(task_id), deps=deps, tools=tools)
+        if kind == "prompt":
+            graph.add_task(task_id, prompt=question(task_id), deps=deps)
         else:
-            graph.add_task(task_id, partial(rest if kind == "rest" else note, stage, task_id), deps=deps)
+            graph.add_task(task_id, partial(BODIES[kind], stage, task_id), deps=deps)
     return graph
-
-
-TOOL_CALLS = 2
-"""Of the agent, whose third reply is its last one."""
 
 
 def _tool(stage: Stage) -> Callable[[str], str]:
@@ -229,8 +232,18 @@ def _agent_prompt(stage: Stage) -> RunGraph:
 
 def _agent_body(stage: Stage) -> RunGraph:
     agent = create_agent(with_budget(stage.model, None), [_tool(stage)])
-    graph = RunGraph(stage.policy(budget_limit=Cost.usd(1)), inputs={"messages": [["user", question("agent")]]})
+    graph = RunGraph(stage.policy(budget_limit=Cost.usd(1)), inputs=_messages())
     return graph.add_task("agent", agent)
+
+
+def _agent_in_a_function(stage: Stage) -> RunGraph:
+    agent = create_agent(with_budget(stage.model, None), [_tool(stage)])
+    graph = RunGraph(stage.policy(budget_limit=Cost.usd(1)), inputs=_messages())
+    return graph.add_task("agent", agent.invoke)
+
+
+def _messages() -> dict[str, Any]:
+    return {"messages": [["user", question("agent")]]}
 
 
 PROMPTS = [f"p{number}" for number in range(9)]
@@ -258,6 +271,7 @@ SCENES: Mapping[str, Callable[[Stage], RunGraph]] = {
     "lanes": _lanes,
     "agent of a prompt": _agent_prompt,
     "agent as a body": _agent_body,
+    "agent in a function": _agent_in_a_function,
     "top-up": _top_up,
 }
 
@@ -266,7 +280,10 @@ def carry_on(order: Order, report: Connection) -> None:
     """Carry the run on, and report ``("ended", outputs)``, ``("asked", question)`` or ``("failed", traceback)``."""
     stage = Stage(order, report)
     try:
-        (_invoke(order, stage, report) if order.sync else asyncio.run(_ainvoke(order, stage, report)))
+        if order.sync:
+            _invoke(order, stage, report)
+        else:
+            asyncio.run(_ainvoke(order, stage, report))
     except BaseException:
         report.send(("failed", traceback.format_exc()))
         raise
@@ -363,9 +380,7 @@ def moments(chance: random.Random, count: int) -> list[Moment]:
     return [Moment(step, chance.uniform(0, 2 * LATENCY)) for step in steps]
 
 
-def kill_at(
-    when: Sequence[Moment], start: Callable[[int], Execution], steps: Callable[[], int]
-) -> Iterator[int]:
+def kill_at(when: Sequence[Moment], start: Callable[[int], Execution], steps: Callable[[], int]) -> Iterator[int]:
     """Start processes one after another and kill each at its moment; yields the number of each that is dead."""
     for number, moment in enumerate(when):
         with start(number) as execution:
@@ -432,6 +447,10 @@ class Books:
     def count(self, state: ReservationState) -> Counter[str]:
         """Reservations in a state, by task."""
         return Counter(str(each.hold.task_id) for each in self.reservations if each.state is state)
+
+    def ids(self, state: ReservationState) -> frozenset[str]:
+        """The reservations in a state."""
+        return frozenset(each.hold.id for each in self.reservations if each.state is state)
 
     def charged(self, task_id: str) -> Decimal:
         """What a task has cost."""
@@ -528,15 +547,11 @@ def tell(order: Order, provider: Any, when: Sequence[Moment]) -> Story:
     def steps() -> int:
         return len(Trail.of(order.site).ended()) + Served.by(provider).different.total()
 
-    kills = tuple(
-        Remains(Books.of(order.site), Served.by(provider)) for _ in kill_at(when, start, steps)
-    )
+    kills = tuple(Remains(Books.of(order.site), Served.by(provider)) for _ in kill_at(when, start, steps))
     with Execution(carry_on, _numbered(order, len(when), frozenset())) as last:
         outputs = last.wait_for("ended")
     return Story(outputs, kills, Books.of(order.site), Served.by(provider), Trail.of(order.site))
 
 
 def _numbered(order: Order, number: int, halts: frozenset[str]) -> Order:
-    from dataclasses import replace
-
     return replace(order, number=number, halts=halts)

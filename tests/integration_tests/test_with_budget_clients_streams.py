@@ -295,8 +295,8 @@ class TestDisobedience:
     def check(self, endless: LoopbackProvider, till: Till) -> None:
         endless.wait_for(1, alive=lambda: True)
         [row] = till.rows
-        assert row["output"] < 300 * 50 / 2
-        assert till.spent >= max(the_hold(till), till.billed)
+        assert row["output"] < 300 * 50  # what it wrote while we read may be billed on top
+        assert till.spent >= the_hold(till)
 
     @pytest.mark.parametrize("way", STREAMS)
     def test_nobody_dwells_on_the_end_of_a_stream_that_goes_on(self, endless, api, way):
@@ -323,7 +323,6 @@ class TestDisobedience:
     def check_dwelling(self, till: Till) -> None:
         assert till.ledger.balance("till").held_nano == 0
         assert sum(hold.nano for hold in till.ledger.admitted) <= till.spent
-        assert till.billed <= till.spent
 
     @pytest.mark.parametrize("way", STREAMS)
     def test_text_beyond_the_hold_is_paid_for(self, flooding, api, way):

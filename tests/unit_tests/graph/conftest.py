@@ -73,6 +73,20 @@ class Way:
         return await getattr(graph, f"a{name}")(*args, **options)
 
 
+class FullSaver(InMemorySaver):
+    """A checkpointer that can keep what nodes have written, but no more checkpoints, once it is full."""
+
+    full = False
+
+    def put(self, *args):
+        if self.full:
+            raise OSError("the disk is full")
+        return super().put(*args)
+
+    async def aput(self, *args):
+        return self.put(*args)
+
+
 def _die():
     raise KeyboardInterrupt
 
@@ -128,3 +142,8 @@ async def async_way(request, tmp_path) -> AsyncIterator[Way]:
 @pytest.fixture
 def deadly():
     return Deadly
+
+
+@pytest.fixture
+def full_saver():
+    return FullSaver()

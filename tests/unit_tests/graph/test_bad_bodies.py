@@ -22,7 +22,7 @@ from langchain_runtime.ledgers import InMemoryLedger, SqliteLedger
 from langchain_runtime.testing import ScriptedChatModel
 
 CONFIG = {"configurable": {"thread_id": "t", "run_id": "r"}}
-PATIENCE = 30
+PATIENCE = 20
 """Seconds after which a run that should have ended hangs."""
 
 

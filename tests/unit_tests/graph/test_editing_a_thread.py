@@ -301,26 +301,15 @@ async def test_a_thread_without_a_run_has_nothing_to_change(way):
         await way.migrate(graph)
 
 
-async def test_a_change_that_the_checkpointer_could_not_keep_is_made_again():
-    class Full(InMemorySaver):
-        full = False
-
-        def put(self, *args):
-            if self.full:
-                raise OSError("the disk is full")
-            return super().put(*args)
-
-        async def aput(self, *args):
-            return self.put(*args)
-
-    chain, saver = Chain(), Full()
-    graph = chain.graph.compile(checkpointer=saver)
+async def test_a_change_that_the_checkpointer_could_not_keep_is_made_again(full_saver):
+    chain = Chain()
+    graph = chain.graph.compile(checkpointer=full_saver)
     await graph.ainvoke({"inputs": {}}, CONFIG)
     chain.ran()
-    saver.full = True
+    full_saver.full = True
     with pytest.raises(OSError, match="full"):
         await graph.aupdate_state(CONFIG, {"results": {"b": TaskResult(output="B")}})
-    saver.full = False
+    full_saver.full = False
     assert outputs(await graph.ainvoke(None, CONFIG)) == WHOLE
     await graph.aupdate_state(CONFIG, {"results": {"b": TaskResult(output="B")}})
     assert outputs(await graph.ainvoke(None, CONFIG))["d"] == "Bc+axd"
@@ -712,6 +701,59 @@ async def test_a_superstep_behind_a_failed_task_is_gone_on_with(async_way, deadl
         "end": "survived",
     }
     assert output["run"].tasks["never"].state is TaskState.SKIPPED
+
+
+def fill_up(saver):
+    """A body after which no checkpoint is kept; once."""
+    fills = [True]
+
+    def body(inputs):
+        saver.full = fills.pop() if fills else False
+        return "full"
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("edited", "ran", "expected"),
+    [
+        (None, ["c", "d"], "abc+fulld"),
+        ("a", ["b", "c", "d"], "!bc+fulld"),
+        ("b", ["c", "d"], "!c+fulld"),
+        ("c", ["d"], "!+fulld"),
+        ("d", ["c"], "!"),
+    ],
+)
+async def test_a_superstep_that_has_run_but_has_no_checkpoint_is_gone_on_from(full_saver, edited, ran, expected):
+    chain = Chain(x=fill_up(full_saver))
+    graph = chain.graph.compile(checkpointer=full_saver, mode="supersteps")
+    with pytest.raises(OSError, match="full"):
+        await graph.ainvoke({"inputs": {}}, CONFIG, durability="sync")
+    assert chain.ran() == ["a", "b"]
+    assert (await graph.aget_state(CONFIG)).next == ("c",)
+    with pytest.raises(InvalidInputError, match="unfinished"):
+        await graph.ainvoke({"inputs": {}}, CONFIG)
+    full_saver.full = False
+    if edited is not None:
+        await graph.aupdate_state(CONFIG, {"results": {edited: TaskResult(output="!")}})
+    output = await graph.ainvoke(None, CONFIG)
+    assert (output["run"].state, outputs(output)["d"]) == (RunState.COMPLETED, expected)
+    assert chain.ran() == ran
+
+
+async def test_a_failed_driver_that_has_no_checkpoint_is_tried_again(full_saver):
+    chain = Chain(b=fill_up(full_saver), x=fails)
+    graph = chain.graph.compile(checkpointer=full_saver)
+    with pytest.raises(OSError, match="full"):
+        await graph.ainvoke({"inputs": {}}, CONFIG, durability="sync")
+    full_saver.full = False
+    assert chain.ran() == ["a", "c"]
+    assert graph.get_state(CONFIG).next == (await graph.aget_state(CONFIG)).next == ("x",)
+    with pytest.raises(InvalidInputError, match="unfinished"):
+        graph.invoke({"inputs": {}}, CONFIG)
+    graph.update_state(CONFIG, {"results": {"x": TaskResult(output="X")}})
+    assert outputs(graph.invoke(None, CONFIG))["d"] == "fullc+Xd"
+    assert chain.ran() == ["d"]
 
 
 # --- any graph, any edit ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from langchain_runtime.cost import ModelCatalog
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.graph.event_log import EventLog
 from langchain_runtime.graph.models import open_model
-from langchain_runtime.graph.task_calls import run_in_own_loop
+from langchain_runtime.graph.own_loop import run_in_own_loop
 from langchain_runtime.ledgers import InMemoryLedger
 from langchain_runtime.testing import ScriptedChatModel
 

@@ -1,0 +1,72 @@
+"""kill -9 at random moments of a run, then the next process: the same results, nothing done or bought twice."""
+
+import random
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from crash_runs import LANES, LATENCY, SLOTS, Order, Site, Story, moments, tell
+
+from langchain_runtime.contracts.budget import ReservationState
+
+pytestmark = pytest.mark.crash
+
+KILLS = 6
+"""Of one run; the dataflow runs below are killed 24 times in all."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, loopback) -> Story:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with loopback.serving(folder / "provider.jsonl") as provider:
+        story = tell(Order(Site(folder, provider.base_url)), provider, [])
+        assert story.books.spent == provider.bill
+    return story
+
+
+@pytest.mark.parametrize(
+    ("seed", "mode", "sync"),
+    [
+        (1, "dataflow", False),
+        (2, "dataflow", False),
+        (3, "dataflow", False),
+        (4, "dataflow", True),
+        (5, "supersteps", False),
+        (6, "supersteps", True),
+    ],
+)
+def test_a_run_that_is_killed_again_and_again_does_and_buys_nothing_twice(
+    tmp_path, loopback, undisturbed, seed, mode, sync
+):
+    order = Order(Site(tmp_path, ""), mode=mode, sync=sync)
+    with loopback.serving(tmp_path / "provider.jsonl", latency=LATENCY) as provider:
+        order = replace(order, site=Site(tmp_path, provider.base_url))
+        story = tell(order, provider, moments(random.Random(seed), KILLS))
+    assert story.outputs == undisturbed.outputs
+    assert story.outputs.keys() == LANES.keys()
+    assert story.run_again() == set()
+    assert_every_reply_is_bought_once(story, undisturbed)
+    assert_books_are_right(story)
+
+
+def assert_every_reply_is_bought_once(story: Story, undisturbed: Story) -> None:
+    settled = story.books.count(ReservationState.SETTLED)
+    assert settled == undisturbed.served.requests, "a reply was bought again after its settlement, or never"
+    assert story.served.different == undisturbed.served.different
+    assert story.served.requests <= settled + story.books.count(ReservationState.FORFEITED)
+
+
+def assert_books_are_right(story: Story) -> None:
+    lost = story.books.count(ReservationState.FORFEITED)
+    for task_id, bill in story.served.bills.items():
+        if lost[task_id]:
+            assert story.books.charged(task_id) >= bill
+        else:
+            assert story.books.charged(task_id) == bill
+    assert story.books.spent == sum(map(story.books.charged, story.served.bills), Decimal(0))
+    assert story.books.balance is not None
+    assert story.books.balance.held_nano == 0
+    assert story.books.balance.overdrawn_nano == 0
+    under_way = [left.books.ids(ReservationState.SENT) for left in story.kills]
+    assert max(map(len, under_way)) <= SLOTS
+    assert story.books.ids(ReservationState.FORFEITED) == frozenset().union(*under_way)
