@@ -90,12 +90,14 @@ class _Attempt:
 
     task: asyncio.Task[TaskResult]
     additions: Additions
+    told_to_stop: asyncio.Future[None]
     stopped_by: TaskExecutionError | None = field(default=None)
 
     def stop(self, reason: TaskExecutionError) -> None:
         if self.stopped_by is None:
             self.stopped_by = reason
             self.task.cancel()
+            self.told_to_stop.set_result(None)
 
 
 class InProcessBackend:
@@ -158,7 +160,7 @@ class InProcessBackend:
         additions = Additions(order.task_id)
         with paying(account):
             body = asyncio.ensure_future(self._body(order, occupancy, additions))
-        attempt = self._running[order.task_id] = _Attempt(body, additions)
+        attempt = self._running[order.task_id] = _Attempt(body, additions, asyncio.get_running_loop().create_future())
         try:
             await self._wait(attempt, order)
         except asyncio.CancelledError:
@@ -174,8 +176,12 @@ class InProcessBackend:
 
     async def _wait(self, attempt: _Attempt, order: TaskJob) -> None:
         timeout_ms = order.timeout_ms
-        await asyncio.wait({attempt.task}, timeout=None if timeout_ms is None else timeout_ms / 1000)
-        if not attempt.task.done() and timeout_ms is not None:
+        await asyncio.wait(
+            {attempt.task, attempt.told_to_stop},
+            timeout=None if timeout_ms is None else timeout_ms / 1000,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not attempt.task.done() and attempt.stopped_by is None and timeout_ms is not None:
             message = f"task {order.task_id!r} did not end within {timeout_ms} ms"
             attempt.stop(TaskTimeoutError(message, task_id=order.task_id, timeout_ms=timeout_ms))
         if attempt.stopped_by is not None and not attempt.task.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -15,6 +16,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome
+from langchain_runtime.graph.ctrl_c import on_ctrl_c
 from langchain_runtime.graph.dataflow import PAUSE, dataflow_builder
 from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.io_schemas import input_schema, output_schema
@@ -121,7 +123,8 @@ class CompiledRunGraph(RunThreads):
             config = self._made_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": self._threads(settings)}
         try:
-            yield from super().stream(input, config, **self._native_stops(settings), **kwargs)
+            with on_ctrl_c(partial(self._execution.abort, settings.key, "interrupted")):
+                yield from super().stream(input, config, **self._native_stops(settings), **kwargs)
         except GraphInterrupt as questions:  # on the way to a parent graph
             raise _each_once(questions) from None
         finally:
@@ -185,10 +188,7 @@ class CompiledRunGraph(RunThreads):
         Returns:
             False if no such run is under way here.
         """
-        driver = self._execution.drivers.get(run_id)
-        if driver is not None:
-            driver.abort(reason)
-        return driver is not None
+        return self._execution.abort(run_id, reason)
 
     def as_node(
         self, *, inputs: Callable[[Any], Mapping[str, Any]], output: str | Mapping[str, str]

@@ -15,8 +15,9 @@ from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.leases import lease_keeper
 from langchain_runtime.backends import InProcessBackend, TaskBody
 from langchain_runtime.backends.in_process import RunContext
+from langchain_runtime.backends.json_values import unfit
 from langchain_runtime.contracts.budget import Budget, Scope
-from langchain_runtime.contracts.errors import InvalidDAGError, RunCompletedError
+from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError, RunCompletedError
 from langchain_runtime.contracts.events import RunStarted
 from langchain_runtime.contracts.identifiers import check_run_id
 from langchain_runtime.contracts.run import RunHeader, RunPolicy, RunState, TaskOutcome, TaskState
@@ -49,12 +50,12 @@ class Execution:
     Attributes:
         spec: The graph.
         services: Components.
-        drivers: Of the runs that are carried out in this process now, by run id.
+        drivers: Of the runs that are carried out in this process now, by run id and by the execution's key.
     """
 
     spec: GraphSpec
     services: Services
-    drivers: dict[str, Driver] = field(default_factory=dict)
+    drivers: dict[object, Driver] = field(default_factory=dict)
 
     @cached_property
     def models(self) -> TaskModels:
@@ -81,7 +82,9 @@ class Execution:
         return self._prepared(run_id, started=bool(started), config=config)
 
     def _new_run(self, state: RunGraphState, config: RunnableConfig) -> str:
-        self.spec.run_inputs(state.get("inputs") or {})
+        inputs = state.get("inputs") or {}
+        _check_inputs(inputs)
+        self.spec.run_inputs(inputs)
         run_id = check_run_id(settings_of(config).run_id or new_run_id())
         self.services.check_prices(self.services.ladder.all_models(self.spec), self._budgets(run_id, config))
         _ = self._bodies  # a missing model or package is refused before anything runs
@@ -118,11 +121,24 @@ class Execution:
             keeper.stop()
             await log.close()
             raise
-        self.drivers[header.run_id] = run.driver
+        self.drivers[header.run_id] = self.drivers[settings_of(config).key] = run.driver
         return run
 
-    def _let_go(self, run_id: str) -> None:
+    def abort(self, which: object, reason: str) -> bool:
+        """End a run soon; from any thread. False if it is not carried out here.
+
+        Args:
+            which: Its id, or the key of its execution.
+            reason: As the run's end will tell it.
+        """
+        driver = self.drivers.get(which)
+        if driver is not None:
+            driver.abort(reason)
+        return driver is not None
+
+    def _let_go(self, run_id: str, key: object) -> None:
         self.drivers.pop(run_id, None)
+        self.drivers.pop(key, None)
         self.services.gates.forget(run_id)
 
     def keeps_answers(self, config: RunnableConfig) -> bool:
@@ -226,7 +242,7 @@ class Execution:
             driver=driver,
             ledger=ledger,
             log=log,
-            let_go=lambda: self._let_go(run_id),
+            let_go=partial(self._let_go, run_id, settings_of(config).key),
         )
 
     def _ended(
@@ -275,6 +291,16 @@ class Execution:
                 f"run {header.run_id!r} was started with a different graph",
                 hint="resume it with the graph it was started with, or start a new run",
             )
+
+
+def _check_inputs(inputs: Any) -> None:
+    """Refuse what checkpoints, journals and jobs could not carry."""
+    problem = f"they are a {type(inputs).__name__}" if not isinstance(inputs, dict) else unfit(inputs)
+    if problem:
+        raise InvalidInputError(
+            f"the run's inputs cannot be kept as JSON: {problem}",
+            hint='pass {"inputs": {name: value}} with strings, numbers, lists and dicts; convert other values first',
+        )
 
 
 def _in_state(outcomes: Mapping[str, TaskOutcome], state: TaskState, spec: GraphSpec) -> list[str]:

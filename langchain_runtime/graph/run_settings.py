@@ -78,8 +78,10 @@ def read_settings(
     """
     configurable = _effective_configurable(config)
     bound = (config or {}).get("max_concurrency")
-    if bound is not None and bound < 1:
-        raise InvalidInputError(f"max_concurrency must be at least 1, got {bound}", hint="leave it out for the policy's")
+    if bound is not None and not (isinstance(bound, int) and bound >= 1):
+        raise InvalidInputError(
+            f"max_concurrency must be a whole number, 1 or more, got {bound!r}", hint="leave it out for the policy's"
+        )
     nested = _PARENT_TASK in configurable  # also when a function of the user's calls us in a node of theirs
     return RunSettings(
         run_id=None if nested else configurable.get(RUN_ID),

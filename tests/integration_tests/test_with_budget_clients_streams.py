@@ -321,6 +321,7 @@ class TestDisobedience:
         self.check_dwelling(till)
 
     def check_dwelling(self, till: Till) -> None:
+        assert all(row["output"] < 300 * 50 for row in till.rows)
         assert till.ledger.balance("till").held_nano == 0
         assert sum(hold.nano for hold in till.ledger.admitted) <= till.spent
 

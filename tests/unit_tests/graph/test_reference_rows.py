@@ -1,4 +1,4 @@
-"""Rows of an earlier implementation's behaviour that concern whole runs: kept, decided, or fixed where it was defective.
+"""Rows of an earlier implementation: how whole runs behave. Kept, decided anew, or fixed where it was defective.
 
 ``docs/reference_rows.md`` lists all rows with their tests.
 """

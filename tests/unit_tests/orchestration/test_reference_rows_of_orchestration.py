@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -87,15 +88,18 @@ def rows():
     return [(row, tag, re.findall(r"`([^`]+::[^`]+)`", tests)) for row, tag, _, tests in cells]
 
 
-def source_of(test):
-    """The named test with its decorators; None if there is none."""
-    path, _, name = test.partition("::")
-    text = (TESTS / path).read_text("utf-8")
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            first = min((decorator.lineno for decorator in node.decorator_list), default=node.lineno)
-            return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-    return None
+@cache
+def sources_in(file):
+    """The tests of a file by name, with their decorators."""
+    [path] = TESTS.rglob(file)
+    text = path.read_text("utf-8")
+    return {
+        node.name: "\n".join(
+            text.splitlines()[min(each.lineno for each in [node, *node.decorator_list]) - 1 : node.end_lineno]
+        )
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 def test_the_document_lists_every_row_once():
@@ -111,7 +115,7 @@ def test_every_row_is_kept_fixed_or_decided():
 def test_every_row_has_a_test_that_exists_and_names_it():
     wrong = []
     for row, _, tests in rows():
-        sources = [source_of(test) for test in tests]
+        sources = [sources_in(file).get(name) for file, _, name in (test.partition("::") for test in tests)]
         if not sources or None in sources:
             wrong.append((row, tests))
         elif not any(re.search(rf"(?<![A-Za-z0-9]){row}(?![0-9A-Za-z])", source) for source in sources):
