@@ -176,8 +176,9 @@ class InProcessBackend:
 
     async def _wait(self, attempt: _Attempt, order: TaskJob) -> None:
         timeout_ms = order.timeout_ms
+        ends: set[asyncio.Future[Any]] = {attempt.task, attempt.told_to_stop}
         await asyncio.wait(
-            {attempt.task, attempt.told_to_stop},
+            ends,
             timeout=None if timeout_ms is None else timeout_ms / 1000,
             return_when=asyncio.FIRST_COMPLETED,
         )

@@ -14,7 +14,7 @@ from types import FrameType
 
 
 @contextmanager
-def on_ctrl_c(act: Callable[[], None]) -> Iterator[None]:
+def on_ctrl_c(act: Callable[[], object]) -> Iterator[None]:
     """Call ``act`` when Ctrl-C is pressed in this block, and then raise ``KeyboardInterrupt`` as usual.
 
     Only in the main thread, where signals arrive, and where nobody else has taken Ctrl-C over.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -66,7 +66,8 @@ def _json(text: str, source: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
         if len(mapping) < len(pairs):
-            _refuse_repeated(_first_repeated(key for key, _ in pairs), source)
+            repeated = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+            _refuse_repeated(repeated, source)
         return mapping
 
     def no_constant(name: str) -> NoReturn:
@@ -98,11 +99,6 @@ def _yaml(text: str, source: str) -> Any:
         raise _too_many_digits(source) from None
     except RecursionError:
         raise _too_deep(source) from None
-
-
-def _first_repeated(keys: Iterable[str]) -> str:
-    seen: set[str] = set()
-    return next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # adds, None
 
 
 def _refuse_repeated(key: str, place: str) -> NoReturn:
@@ -153,7 +149,7 @@ class _Loader(yaml.SafeLoader):
         self._composed = 0
         self._sizes: dict[int, _Size] = {}
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs
         is_alias = isinstance(event, yaml.AliasEvent)
         if getattr(event, "tag", None) is not None:
@@ -162,8 +158,7 @@ class _Loader(yaml.SafeLoader):
         if self._composed > MAX_NODES:
             self._refuse(event, f"more than {MAX_NODES} values", hint="a run file holds tasks, not data")
         node = super().compose_node(parent, index)
-        if node is None:
-            return None
+        assert node is not None  # whatever PyYAML's stubs say
         if not is_alias:
             # Children were composed before: each node is measured once, an alias counts as what it stands for.
             self._sizes[id(node)] = self._size(node)

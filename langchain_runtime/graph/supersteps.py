@@ -36,9 +36,10 @@ from langchain_runtime.graph.top_ups import Answer
 
 T = TypeVar("T")
 
-_GATHER_SECONDS = 0.05
-"""How long the first nodes of a superstep wait for the last: LangGraph activates them one after the other, and only
-with all of them can the planner start the most urgent task first, and let humans have all questions at once."""
+_GATHER_SECONDS = 0.5
+"""How long the first nodes of a superstep wait for one that does not come, as after a change of the thread. LangGraph
+activates nodes one after the other, and only with all of them can the planner start the most urgent task first, and let
+humans have all questions at once."""
 
 
 class Supersteps:
@@ -191,8 +192,8 @@ class Session:
         pin_call_ids(config)
         desk = self._desks[node] = asyncio.Queue()
         left_over, self._left_over = self._left_over, []
-        for item in left_over:
-            desk.put_nowait(item)
+        for work in left_over:
+            desk.put_nowait(work)
         opened()
         questions: list[Interrupt] = []
         workers: set[asyncio.Task[None]] = set()

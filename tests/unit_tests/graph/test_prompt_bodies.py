@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from concurrent.futures import Future
 
 import pytest
 from langchain_core.tools import tool
@@ -94,10 +95,10 @@ def test_a_reply_out_of_format_is_no_result_and_another_attempt_asks_again():
 
 def test_ctrl_c_while_waiting_cancels_what_runs_in_the_loop(monkeypatch):
     running, cancelled = threading.Event(), threading.Event()
-    join = threading.Thread.join
+    waited = Future.result
 
-    def interrupted(self, timeout=None):
-        monkeypatch.setattr(threading.Thread, "join", join)
+    def interrupted(future, timeout=None):
+        monkeypatch.setattr(Future, "result", waited)
         running.wait(5)
         raise KeyboardInterrupt
 
@@ -108,7 +109,7 @@ def test_ctrl_c_while_waiting_cancels_what_runs_in_the_loop(monkeypatch):
         finally:
             cancelled.set()
 
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    monkeypatch.setattr(Future, "result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_in_own_loop(work)
     assert cancelled.is_set()
