@@ -20,13 +20,14 @@ class OwnLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._is_left = False
+        self._died_of: BaseException | None = None
         threading.Thread(target=self._work, name="lcr-driver", daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work in the loop, in the context of the calling thread, and wait for it.
 
-        Ctrl-C while waiting cancels it.
+        Ctrl-C while waiting cancels it. What stops the loop itself, ``SystemExit`` or ``KeyboardInterrupt``, ends the
+        work, too, and is raised.
         """
         ended = threading.Event()
 
@@ -43,19 +44,21 @@ class OwnLoop:
             if not future.done():
                 future.cancel()
                 ended.wait()
+            elif self._died_of is not None:
+                raise self._died_of from None
             raise
 
     def leave(self) -> None:
         """Cancel what is left in the loop, and do not wait for it."""
-        self._is_left = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._died_of is None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _work(self) -> None:
         asyncio.set_event_loop(self._loop)
-        while not self._is_left:
-            # A task that raises one of these stops the loop; the error is in its future, and belongs to who awaits it.
-            with suppress(SystemExit, KeyboardInterrupt):
-                self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._died_of = error
         if left := asyncio.all_tasks(self._loop):
             for task in left:
                 task.cancel()
