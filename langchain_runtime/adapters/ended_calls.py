@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 
 from langchain_runtime.adapters import failures
-from langchain_runtime.adapters.usage import ReportedUsage, usage_of_result
-from langchain_runtime.contracts.errors import (
-    LangChainRuntimeError,
-)
-
-_UNREPORTED: Final = ReportedUsage(None, missing="the reply did not arrive whole")
+from langchain_runtime.adapters.usage import ReportedUsage, usage_of_error, usage_of_result
+from langchain_runtime.contracts.errors import LangChainRuntimeError
 
 
 def usage_of_reply(response: LLMResult) -> ReportedUsage:
@@ -24,15 +20,16 @@ def usage_of_reply(response: LLMResult) -> ReportedUsage:
 def usage_of_failure(error: BaseException, response: LLMResult | None) -> ReportedUsage | None:
     """What a call that raised used; None where nothing was billed.
 
-    Nothing is billed for a complete HTTP error answer, and for what a budget or breaker of ours held back. A stream
-    that its consumer left has used what was reported until then. All other failures may be billed in full.
+    Nothing is billed for a complete HTTP error answer, unless it comes from a gateway that gave up waiting (408, 504,
+    524), nor for what a budget or breaker of ours held back. A stream that its consumer left has used what was reported
+    until then. All other failures may be billed in full, if they do not tell themselves what the call used.
     """
     arrived = [] if response is None else [g for g in _chat_generations(response) if not _describes_error(g.message)]
     if isinstance(error, GeneratorExit):
         return _usage_of(arrived, None)
     if not arrived and (isinstance(error, LangChainRuntimeError) or failures.http_error_status(error) is not None):
         return None
-    return _UNREPORTED
+    return usage_of_error(error)
 
 
 def _usage_of(generations: list[ChatGeneration], llm_output: dict[str, Any] | None) -> ReportedUsage:

@@ -346,17 +346,27 @@ class Execution:
 
     def wait_for(self, kind: str) -> Any:
         """What the process reports next, which must be of that kind."""
-        assert self._news.poll(PATIENCE), f"nothing was reported in {PATIENCE} s"
-        found, news = self._news.recv()
+        found, news = self.report()
         assert found == kind, f"{found}: {news}"
         return news
+
+    def report(self) -> tuple[str, Any]:
+        """What the process reports next, and of what kind it is."""
+        assert self._news.poll(PATIENCE), f"nothing was reported in {PATIENCE} s"
+        found, news = self._news.recv()
+        return found, news
+
+    @property
+    def has_news(self) -> bool:
+        """Whether ``report`` would return at once."""
+        return self._news.poll()
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
         """Look again and again until it is so."""
         deadline = time.monotonic() + PATIENCE
         while not reached():
             assert time.monotonic() < deadline, f"not reached in {PATIENCE} s"
-            assert not self._news.poll() or self.wait_for("halted")
+            assert not self.has_news or self.wait_for("halted")
             time.sleep(0.003)
 
     def kill(self) -> None:

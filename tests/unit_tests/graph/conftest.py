@@ -1,10 +1,10 @@
 """Threads of LangGraph's, in every way in which one can be kept and called."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ class Way:
     sync: bool
     saver: BaseCheckpointSaver[Any]
     ledger: Ledger
+    left: list[tuple[Any, asyncio.Task[Any]]] = field(default_factory=list)
 
     def compile(self, graph, **options):
         return graph.compile(checkpointer=self.saver, ledger=self.ledger, **options)
@@ -53,19 +54,21 @@ class Way:
             return await asyncio.to_thread(lambda: list(graph.get_state_history(config, **options)))
         return [snapshot async for snapshot in graph.aget_state_history(config, **options)]
 
-    async def crash(self, graph, given, *, before):
-        """Run until the body of the task has begun, and die."""
-        if self.sync:
-            error = await asyncio.to_thread(_raised, partial(graph.invoke, given, CONFIG))
-            assert isinstance(error, KeyboardInterrupt)
-            return
-        stream = graph.astream(given, CONFIG, stream_mode="custom")
-        async for event in stream:
-            if event["kind"] == "task_started" and event["task"] == before:
-                break
-        await stream.aclose()
-        while graph._execution.drivers:  # it lets go of the run soon after
-            await asyncio.sleep(0)
+    async def left_by_another_process(self, graph, body, **options):
+        """The graph of a process that finds a run whose own process has died in the body."""
+        theirs = self.compile(graph, **options)
+        run = asyncio.create_task(self.invoke(theirs, {"inputs": {}}))
+        self.left.append((theirs, run))
+        assert await asyncio.to_thread(body.begun.wait, 20)
+        body.deadly = False
+        return self.compile(graph, **options)
+
+    async def close(self):
+        """Let what was left behind end."""
+        for graph, run in self.left:
+            for run_id in list(graph._execution.drivers):
+                graph.abort(run_id)
+            await asyncio.gather(run, return_exceptions=True)
 
     async def _call(self, graph, name, *args, **options):
         if self.sync:
@@ -87,27 +90,15 @@ class FullSaver(InMemorySaver):
         return self.put(*args)
 
 
-def _die():
-    raise KeyboardInterrupt
-
-
-def _raised(call):
-    try:
-        call()
-    except BaseException as error:
-        return error
-
-
 class Deadly:
-    """A body during which the process dies, until it is mended."""
+    """A body in which a process dies; in the next process it works."""
 
-    def __init__(self, way, result="survived"):
-        self.way, self.result, self.deadly = way, result, True
+    def __init__(self, result="survived"):
+        self.result, self.deadly, self.begun = result, True, threading.Event()
 
     async def __call__(self, inputs):
         if self.deadly:
-            if self.way.sync:
-                asyncio.get_running_loop().call_soon(_die)
+            self.begun.set()
             await asyncio.Event().wait()
         return self.result
 
@@ -116,7 +107,9 @@ async def _opened(kind, tmp_path, stack):
     store, _, calls = kind.partition("-")
     sync = calls == "sync"
     if store == "memory":
-        return Way(sync, InMemorySaver(), InMemoryLedger())
+        way = Way(sync, InMemorySaver(), InMemoryLedger())
+        stack.push_async_callback(way.close)
+        return way
     path = str(tmp_path / "runs.db")
     if sync:
         saver = stack.enter_context(SqliteSaver.from_conn_string(path))
@@ -124,7 +117,9 @@ async def _opened(kind, tmp_path, stack):
         saver = await stack.enter_async_context(AsyncSqliteSaver.from_conn_string(path))
     ledger = SqliteLedger(tmp_path / "ledger.db")
     stack.callback(ledger.close)
-    return Way(sync, saver, ledger)
+    way = Way(sync, saver, ledger)
+    stack.push_async_callback(way.close)
+    return way
 
 
 @pytest.fixture(params=["memory-sync", "memory-async", "sqlite-sync", "sqlite-async"])
@@ -133,15 +128,9 @@ async def way(request, tmp_path) -> AsyncIterator[Way]:
         yield await _opened(request.param, tmp_path, stack)
 
 
-@pytest.fixture(params=["memory-async", "sqlite-async"])
-async def async_way(request, tmp_path) -> AsyncIterator[Way]:
-    async with AsyncExitStack() as stack:
-        yield await _opened(request.param, tmp_path, stack)
-
-
 @pytest.fixture
 def deadly():
-    return Deadly
+    return Deadly()
 
 
 @pytest.fixture

@@ -112,27 +112,21 @@ async def test_a_result_by_hand_takes_the_place_of_a_failure(way, mode):
 
 
 async def test_an_edit_of_a_run_that_died_keeps_what_only_the_journal_knows(way, deadly):
-    last = deadly(way)
-    chain = Chain(c=last)
-    graph = way.compile(chain.graph)
-    await way.crash(graph, {"inputs": {}}, before="c")
+    chain = Chain(c=deadly)
+    graph = await way.left_by_another_process(chain.graph, deadly)
     assert chain.ran() == ["a", "b"]  # the longest way first
     await way.update(graph, {"results": {"x": TaskResult(output="X")}})
-    last.deadly = False
     assert outputs(await way.invoke(graph, None))["d"] == "survived+Xd"
     assert chain.ran() == ["d"]
 
 
-async def test_in_supersteps_too(async_way, deadly):
-    last = deadly(async_way)
-    chain = Chain(c=last)
-    graph = async_way.compile(chain.graph, mode="supersteps")
-    await async_way.crash(graph, {"inputs": {}}, before="c")
+async def test_in_supersteps_too(way, deadly):
+    chain = Chain(c=deadly)
+    graph = await way.left_by_another_process(chain.graph, deadly, mode="supersteps")
     chain.ran()
-    last.deadly = False
-    await async_way.update(graph, {"results": {"a": TaskResult(output="A")}})
-    assert (await async_way.state(graph)).next == ("b", "x")
-    assert outputs(await async_way.invoke(graph, None))["d"] == "survived+Axd"
+    await way.update(graph, {"results": {"a": TaskResult(output="A")}})
+    assert (await way.state(graph)).next == ("b", "x")
+    assert outputs(await way.invoke(graph, None))["d"] == "survived+Axd"
     assert chain.ran() == ["b", "d", "x"]
 
 
@@ -590,12 +584,9 @@ async def test_going_back_buys_anew_what_was_bought_since(way, mode):
 
 
 async def test_the_newest_checkpoint_is_no_past_however_it_is_named(way, deadly):
-    last = deadly(way)
-    chain = Chain(c=last)
-    graph = way.compile(chain.graph)
-    await way.crash(graph, {"inputs": {}}, before="c")
+    chain = Chain(c=deadly)
+    graph = await way.left_by_another_process(chain.graph, deadly)
     chain.ran()
-    last.deadly = False
     newest = (await way.state(graph)).config
     assert outputs(await way.invoke(graph, None, newest))["d"] == "survived+axd"
     assert chain.ran() == ["d", "x"]
@@ -670,28 +661,28 @@ async def test_langgraphs_own_copies_and_ends_of_threads_work(way):
 # --- supersteps that were left in the middle -------------------------------------------------------------------------
 
 
-async def test_a_superstep_behind_a_failed_task_is_gone_on_with(async_way, deadly):
-    broken, last = [True], deadly(async_way)
+async def test_a_superstep_behind_a_failed_task_is_gone_on_with(way, deadly):
+    broken = [True]
 
     def flaky(inputs):
         if broken[0]:
             raise ValueError("boom")
         return "mended"
 
-    graph = async_way.compile(
+    graph = await way.left_by_another_process(
         RunGraph()
         .add_task("start", lambda inputs: 0)
         .add_task("flaky", flaky, deps=["start"])
         .add_task("fine", lambda inputs: 1, deps=["start"])
         .add_task("never", lambda inputs: 2, deps=["start"], when=Condition(task="start", op="truthy"))
         .add_task("after", lambda inputs: inputs["flaky"] + "!", deps=["flaky"])
-        .add_task("last", last, deps=["fine"])
+        .add_task("last", deadly, deps=["fine"])
         .add_task("end", lambda inputs: inputs["last"], deps=["last", "after"]),
+        deadly,
         mode="supersteps",
     )
-    await async_way.crash(graph, {"inputs": {}}, before="last")
-    broken[0] = last.deadly = False
-    output = await async_way.invoke(graph, None)
+    broken[0] = False
+    output = await way.invoke(graph, None)
     assert outputs(output) == {
         "start": 0,
         "flaky": "mended",

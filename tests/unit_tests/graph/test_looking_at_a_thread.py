@@ -20,13 +20,13 @@ both_modes = pytest.mark.parametrize("mode", ["dataflow", "supersteps"])
 
 
 def chain(last, **options):
-    """a -> b -> c -> d, and x beside b."""
+    """a, then b and x, then c, then d."""
     return (
         RunGraph(**options)
         .add_task("a", lambda inputs: "A")
         .add_task("b", lambda inputs: f"{inputs['a']}B", deps=["a"])
         .add_task("x", lambda inputs: f"{inputs['a']}X", deps=["a"])
-        .add_task("c", last, deps=["b"])
+        .add_task("c", last, deps=["b", "x"])
         .add_task("d", lambda inputs: f"{inputs['c']}{inputs['x']}", deps=["c", "x"])
     )
 
@@ -43,31 +43,26 @@ def names(snapshot):
 
 
 async def test_a_run_that_died_shows_what_the_journal_knows_and_what_comes_next(way, deadly):
-    last = deadly(way)
-    graph = way.compile(chain(last))
-    await way.crash(graph, {"inputs": {}}, before="c")
+    graph = await way.left_by_another_process(chain(deadly), deadly)
     snapshot = await way.state(graph)
     assert outputs(snapshot) == {"a": "A", "b": "AB", "x": "AX"}
     assert snapshot.next == ("c",)
     assert names(snapshot)[0] == "c"
     assert (await way.run(graph)).tasks["b"].state is TaskState.COMPLETED
-    last.deadly = False
     await way.invoke(graph, None)
     snapshot = await way.state(graph)
     assert (snapshot.next, snapshot.tasks, outputs(snapshot)["d"]) == ((), (), "survivedAX")
 
 
-async def test_in_supersteps_langgraphs_own_snapshot_says_the_same(async_way, deadly):
-    graph = async_way.compile(chain(deadly(async_way)), mode="supersteps")
-    await async_way.crash(graph, {"inputs": {}}, before="c")
-    snapshot = await async_way.state(graph)
+async def test_in_supersteps_langgraphs_own_snapshot_says_the_same(way, deadly):
+    graph = await way.left_by_another_process(chain(deadly), deadly, mode="supersteps")
+    snapshot = await way.state(graph)
     assert (snapshot.next, names(snapshot)) == (("c",), ["c"])
     assert outputs(snapshot) == {"a": "A", "b": "AB", "x": "AX"}
 
 
 async def test_a_checkpoint_that_is_asked_for_holds_no_results_of_later_times(way, deadly):
-    graph = way.compile(chain(deadly(way)))
-    await way.crash(graph, {"inputs": {}}, before="c")
+    graph = await way.left_by_another_process(chain(deadly), deadly)
     newest = await way.state(graph)
     addressed = await way.state(graph, newest.config)
     assert (outputs(addressed), addressed.next) == ({}, ("a",))
@@ -79,9 +74,7 @@ async def test_a_checkpoint_that_is_asked_for_holds_no_results_of_later_times(wa
 
 
 async def test_only_the_newest_snapshot_of_a_history_is_folded_however_it_is_cut(way, deadly):
-    last = deadly(way)
-    graph = way.compile(chain(last))
-    await way.crash(graph, {"inputs": {}}, before="c")
+    graph = await way.left_by_another_process(chain(deadly), deadly)
     await way.rerun(graph, "b")
     newest, died, *_ = await way.history(graph)
     assert (newest.next, outputs(newest)) == (("b",), {"a": "A", "x": "AX"})
@@ -137,13 +130,13 @@ async def test_what_is_left_of_a_run_whose_tasks_are_all_done_is_its_end():
 
 
 async def test_a_task_whose_condition_did_not_hold_is_not_next_again(way, deadly):
-    graph = way.compile(
+    graph = await way.left_by_another_process(
         RunGraph()
         .add_task("a", lambda inputs: 1)
         .add_task("never", lambda inputs: 2, deps=["a"], when=Condition(task="a", op="gt", value=1))
-        .add_task("last", deadly(way), deps=["a"])
+        .add_task("last", deadly, deps=["a"]),
+        deadly,
     )
-    await way.crash(graph, {"inputs": {}}, before="last")
     assert (await way.state(graph)).next == ("never", "last")  # skips are not in the journal: it is judged again
     failing = (
         RunGraph()
@@ -158,22 +151,20 @@ async def test_a_task_whose_condition_did_not_hold_is_not_next_again(way, deadly
 
 
 async def test_tasks_that_joined_the_run_are_next_by_their_names(way, deadly):
-    last = deadly(way)
-
     async def each(inputs):
-        return await last(inputs) if inputs["item"] == 3 else inputs["item"]
+        return await deadly(inputs) if inputs["item"] == 3 else inputs["item"]
 
     def adds(inputs, runtime):
         runtime.enqueue("added", prompt="never answered: {list}", deps={"list": "list"}, model="extractive")
 
-    graph = way.compile(
+    graph = await way.left_by_another_process(
         RunGraph(RunPolicy(max_parallelism=1))
         .add_task("list", lambda inputs: [1, 2, 3, 4], expected_seconds=9)
         .add_task("map", each, deps=["list"], for_each=ForEach(task="list"), expected_seconds=9)
         .add_task("sum", lambda inputs: sum(inputs["map"]), deps=["map"])
-        .add_task("adds", adds)
+        .add_task("adds", adds),
+        deadly,
     )
-    await way.crash(graph, {"inputs": {}}, before="map#2")
     snapshot = await way.state(graph)
     assert outputs(snapshot) == {"list": [1, 2, 3, 4], "map#0": 1, "map#1": 2}
     assert set(snapshot.next) == {"map#2", "map#3", "adds"}
