@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
@@ -14,6 +14,10 @@ from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.identifiers import ModelID, RunID, TaskID
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.usage import Usage
+
+
+Milliseconds = Annotated[int, Field(gt=0, le=100_000_000_000)]
+"""A time limit, up to three years: clocks and timers cannot hold arbitrary numbers."""
 
 
 def now() -> datetime:
@@ -120,7 +124,7 @@ class EnqueuedTask(_Record):
     model: ModelID | None = None
     priority: int = 0
     max_output_tokens: int | None = Field(default=None, ge=1)
-    timeout_ms: int | None = Field(default=None, gt=0)
+    timeout_ms: Milliseconds | None = None
 
 
 class TaskOutcome(_Record):
@@ -276,8 +280,8 @@ class RunPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_parallelism: int = Field(default=8, ge=1)
-    timeout_ms: int | None = Field(default=None, gt=0)
-    task_timeout_ms: int | None = Field(default=None, gt=0)
+    timeout_ms: Milliseconds | None = None
+    task_timeout_ms: Milliseconds | None = None
     budget_limit: Cost | None = None
     token_limit: int | None = Field(default=None, gt=0)
     on_exceed: OnExceed = "cap"

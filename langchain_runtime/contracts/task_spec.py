@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.identifiers import ModelID, TaskID
-from langchain_runtime.contracts.run import CacheSpec, RetrySpec
+from langchain_runtime.contracts.run import CacheSpec, Milliseconds, RetrySpec
 
 
 class Dependency(BaseModel):
@@ -111,7 +111,7 @@ class TaskSpec(BaseModel):
     priority: int = 0
     max_output_tokens: int | None = Field(default=None, ge=1)
     expected_seconds: float | None = Field(default=None, ge=0)
-    timeout_ms: int | None = Field(default=None, gt=0)
+    timeout_ms: Milliseconds | None = None
     retry: RetrySpec | None = None
     context: ContextPolicy | None = None
     when: Condition | None = None

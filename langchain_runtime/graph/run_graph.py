@@ -117,13 +117,13 @@ class RunGraph:
             InvalidDAGError: The id is taken.
             InvalidInputError: The id or a value is invalid.
         """
-        if id in self._definitions:
+        if check_task_id(id) in self._definitions:
             raise InvalidDAGError(f"task id {id!r} occurs twice", hint="give each task an id of its own")
         if body is not None and prompt is not None:
             raise InvalidInputError(f"task {id!r} has both a prompt and a body", hint="keep one of them")
         try:
             spec = TaskSpec(
-                id=check_task_id(id),
+                id=id,
                 prompt=prompt,
                 deps=deps,  # a validator reads the short forms
                 tier=tier,
