@@ -3,6 +3,7 @@
 import asyncio
 import selectors
 import time
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -189,7 +190,9 @@ def test_every_call_of_an_agent_is_counted(clock):
     policy = RunPolicy(per_model={"scripted:scripted-1": ModelLimits(rpm=1)})
     graph = RunGraph(policy, model=model).add_task("t", prompt="Look them up.", tools=[look_up])
     assert run(clock, graph).tasks["t"].outputs.output == "done"
-    assert times == [pytest.approx(60 * number, abs=0.1) for number in range(3)]
+    # The agent works in threads, which virtual time does not wait for: calls may come later, never earlier.
+    assert len(times) == 3
+    assert all(later - earlier > 59.9 for earlier, later in pairwise(times))
 
 
 def test_a_call_that_a_budget_moves_to_a_cheaper_model_keeps_that_models_limit(clock):
