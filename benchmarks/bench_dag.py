@@ -1,6 +1,7 @@
-"""A DAG against LangGraph's own StateGraph: waiting for siblings, and overhead per task.
+"""A DAG against what LangGraph offers for one, and against bare asyncio: waiting for siblings, and overhead per task.
 
 The two-chain case is two chains of ten tasks that take 10 and 100 ms in turns: supersteps pay 100 ms for every level.
+LangGraph's functional API and asyncio know no DAGs; both run the same driver, written by hand as their users do.
 """
 
 from __future__ import annotations
@@ -11,20 +12,30 @@ import tempfile
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from harness import Figure, best_of
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 
 from langchain_runtime import RunGraph, RunPolicy
+from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.ledgers import SqliteLedger
 
 Body = Callable[[Any], Awaitable[int]]
 Dag = Mapping[str, tuple[list[str], float]]
 """Task id -> dependencies and seconds."""
+
+Run = Callable[[], Awaitable[Any]]
+"""Carries a DAG out from its start."""
+
+Saver = BaseCheckpointSaver[Any]
 
 NO_SUPERSTEP = "No superstep: nobody waits for a sibling"
 OVERHEAD = "No-op overhead without a checkpointer at most 1.5 of StateGraph's at 1,000 tasks"
@@ -71,18 +82,19 @@ def body(delay: float) -> Body:
     return run
 
 
-def ours(dag: Dag, **compile_options: Any) -> Any:
+def ours(dag: Dag, saver: Saver | None = None, ledger: Ledger | None = None, **options: Any) -> Run:
     graph = RunGraph(RunPolicy(max_parallelism=64))
     for task_id, (deps, delay) in dag.items():
         graph.add_task(task_id, body(delay), deps=deps)
-    return graph.compile(**compile_options)
+    compiled = graph.compile(checkpointer=saver, ledger=ledger, **options)
+    return lambda: compiled.ainvoke({"inputs": {}}, config_of(dag))
 
 
 class State(TypedDict):
     results: Annotated[dict[str, int], operator.or_]
 
 
-def theirs(dag: Dag, checkpointer: Any = None) -> Any:
+def state_graph(dag: Dag, saver: Saver | None = None, _ledger: Ledger | None = None) -> Run:
     builder = StateGraph(State)
     last = set(dag) - {dep for deps, _ in dag.values() for dep in deps}
     for task_id, (_, delay) in dag.items():
@@ -96,62 +108,134 @@ def theirs(dag: Dag, checkpointer: Any = None) -> Any:
         builder.add_edge(deps if len(deps) > 1 else deps[0] if deps else START, task_id)
         if task_id in last:
             builder.add_edge(task_id, END)
-    return builder.compile(checkpointer=checkpointer)
+    compiled = builder.compile(checkpointer=saver)
+    return lambda: compiled.ainvoke({"results": {}}, config_of(dag))
 
 
-async def seconds(work: Awaitable[Any]) -> float:
+def functional(dag: Dag, saver: Saver | None = None, _ledger: Ledger | None = None) -> Run:
+    tasks = {task_id: task(name=task_id)(body(delay)) for task_id, (_, delay) in dag.items()}
+
+    @entrypoint(checkpointer=saver)
+    async def flow(_: Any) -> dict[str, Any]:
+        return {"results": await by_hand(dag, lambda task_id: tasks[task_id](None))}
+
+    return lambda: flow.ainvoke({}, config_of(dag))
+
+
+def bare(dag: Dag, _saver: Saver | None = None, _ledger: Ledger | None = None) -> Run:
+    bodies = {task_id: body(delay) for task_id, (_, delay) in dag.items()}
+
+    async def run() -> dict[str, Any]:
+        return {"results": await by_hand(dag, lambda task_id: asyncio.ensure_future(bodies[task_id](None)))}
+
+    return run
+
+
+async def by_hand(dag: Dag, start: Callable[[str], Any]) -> dict[str, int]:
+    """Start each task when its dependencies are done; what ``start`` returns is a future."""
+    missing = {task_id: len(deps) for task_id, (deps, _) in dag.items()}
+    followers: dict[str, list[str]] = {task_id: [] for task_id in dag}
+    for task_id, (deps, _) in dag.items():
+        for dep in deps:
+            followers[dep].append(task_id)
+    done: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    results: dict[str, int] = {}
+
+    def begin(task_id: str) -> None:
+        start(task_id).add_done_callback(lambda future: done.put_nowait((task_id, future)))
+
+    for task_id in [task_id for task_id, count in missing.items() if not count]:
+        begin(task_id)
+    while len(results) < len(dag):
+        task_id, future = await done.get()
+        results[task_id] = future.result()
+        for follower in followers[task_id]:
+            missing[follower] -= 1
+            if not missing[follower]:
+                begin(follower)
+    return results
+
+
+OURS, OURS_IN_STEPS, STATE_GRAPH = "ours", "ours in supersteps", "StateGraph"
+CONTENDERS: Mapping[str, Callable[..., Run]] = {
+    OURS: ours,
+    OURS_IN_STEPS: partial(ours, mode="supersteps"),
+    STATE_GRAPH: state_graph,
+    "functional API": functional,
+    "bare asyncio": bare,
+}
+OF_THIS_PACKAGE = {OURS, OURS_IN_STEPS}
+"""Those that keep books."""
+
+KEEP_NOTHING = {"bare asyncio"}
+
+
+def config_of(dag: Dag) -> RunnableConfig:
+    return {"configurable": {"thread_id": "t"}, "recursion_limit": len(dag) + 10}
+
+
+async def seconds(run: Run) -> float:
     started = time.perf_counter()
-    await work
+    await run()
     return time.perf_counter() - started
 
 
-def compare(claim: str, dag: Dag, bound: float, rounds: int, must_hold: str = "") -> Figure:
-    us, them = ours(dag), theirs(dag)
-    config = {"recursion_limit": len(dag) + 10}
-    mine, peers = best_of(
-        rounds,
-        lambda: asyncio.run(seconds(us.ainvoke({"inputs": {}}))),
-        lambda: asyncio.run(seconds(them.ainvoke({"results": {}}, config))),
-    )
-    return Figure(
-        claim=claim, ours=mine * 1000, unit="ms", peer=peers * 1000, against="StateGraph", bound=bound,
-        must_hold=must_hold,
-    )  # fmt: skip
+def compare(claim: str, dag: Dag, bound: float, rounds: int, must_hold: str) -> Iterator[Figure]:
+    runs = [build(dag) for build in CONTENDERS.values()]
+    least = best_of(rounds, *(lambda run=run: asyncio.run(seconds(run)) for run in runs))
+    yield from beside_peers(claim, dict(zip(CONTENDERS, least, strict=True)), bound, must_hold)
 
 
-def durable(graph: Dag, mine: bool) -> tuple[float, int]:
+def beside_peers(
+    claim: str,
+    measured: Mapping[str, float],
+    bound: float | None,
+    must_hold: str,
+    *,
+    scale: float = 1000,
+    unit: str = "ms",
+) -> Iterator[Figure]:
+    """A figure for each peer; the claim is about StateGraph alone."""
+    for name, peer in measured.items():
+        if name != OURS:
+            yield Figure(
+                claim=claim,
+                ours=measured[OURS] * scale,
+                unit=unit,
+                peer=peer * scale,
+                against=name,
+                bound=bound if name == STATE_GRAPH else None,
+                must_hold=must_hold,
+            )
+
+
+def durable(dag: Dag, name: str) -> tuple[float, int]:
     """Seconds and bytes of a run with SQLite: checkpoints and, for ours, the ledger."""
-    config = {"configurable": {"thread_id": "t"}, "recursion_limit": len(graph) + 10}
 
     async def run(folder: Path) -> float:
         async with AsyncSqliteSaver.from_conn_string(str(folder / "runs.db")) as saver:
-            if not mine:
-                return await seconds(theirs(graph, saver).ainvoke({"results": {}}, config))
-            with closing(SqliteLedger(folder / "ledger.db")) as ledger:
-                return await seconds(ours(graph, checkpointer=saver, ledger=ledger).ainvoke({"inputs": {}}, config))
+            with ExitStack() as books:
+                ledger = None
+                if name in OF_THIS_PACKAGE:
+                    ledger = books.enter_context(closing(SqliteLedger(folder / "ledger.db")))
+                return await seconds(CONTENDERS[name](dag, saver, ledger))
 
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(run(Path(folder))), sum(path.stat().st_size for path in Path(folder).iterdir())
 
 
 def on_sqlite(size: int, rounds: int) -> Iterator[Figure]:
-    (mine, my_bytes), (peers, their_bytes), (_, half_bytes) = best_of(
-        rounds,
-        lambda: durable(chain(size), mine=True),
-        lambda: durable(chain(size), mine=False),
-        lambda: durable(chain(size // 2), mine=True),
+    names = [name for name in CONTENDERS if name not in KEEP_NOTHING]
+    *whole, (_, half_bytes) = best_of(
+        rounds, *(partial(durable, chain(size), name) for name in names), partial(durable, chain(size // 2), OURS)
     )
+    times, sizes = ({name: each[of] for name, each in zip(names, whole, strict=True)} for of in (0, 1))
     claim = f"chain of {size:,} tasks on SQLite"
-    yield Figure(
-        claim=claim, ours=mine * 1000, unit="ms", peer=peers * 1000, against="StateGraph", bound=0.25,
-        must_hold=DURABLE,
-    )  # fmt: skip
-    yield Figure(
-        claim=f"{claim}: on disk", ours=my_bytes / 1e6, unit="MB", peer=their_bytes / 1e6, against="StateGraph"
-    )
+    yield from beside_peers(claim, times, 0.25, DURABLE)
+    yield from beside_peers(f"{claim}: on disk", sizes, None, "", scale=1e-6, unit="MB")
     yield Figure(
         claim=f"{claim}: bytes a task",
-        ours=my_bytes / size,
+        ours=sizes[OURS] / size,
         unit="B",
         peer=half_bytes / (size // 2),
         against="ours at half the size",
@@ -164,8 +248,8 @@ def large(size: int, base: int) -> Iterator[Figure]:
     for name, shape in SHAPES.items():
         graphs = {count: ours(shape(count)) for count in (size, base)}
         rest = [
-            best_of(1 if count == size else 3, lambda graph=graph: asyncio.run(seconds(graph.ainvoke({"inputs": {}}))))
-            for count, graph in graphs.items()
+            best_of(1 if count == size else 3, lambda run=run: asyncio.run(seconds(run)))
+            for count, run in graphs.items()
         ]
         mine, at_base = (least / count * 1e6 for (least,), count in zip(rest, graphs, strict=True))
         yield Figure(
@@ -181,9 +265,9 @@ def large(size: int, base: int) -> Iterator[Figure]:
 
 def measure(quick: bool) -> Iterator[Figure]:
     warnings.simplefilter("ignore")
-    yield compare("two chains of 10/100 ms tasks (550 ms critical path)", two_chains(), 0.6, 3, NO_SUPERSTEP)
+    yield from compare("two chains of 10/100 ms tasks (550 ms critical path)", two_chains(), 0.6, 3, NO_SUPERSTEP)
     size, rounds = (200, 2) if quick else (1_000, 5)
     for name, shape in SHAPES.items():
-        yield compare(f"no-op overhead, {name} of {size:,} tasks", shape(size), 1.5, rounds, OVERHEAD)
+        yield from compare(f"no-op overhead, {name} of {size:,} tasks", shape(size), 1.5, rounds, OVERHEAD)
     yield from on_sqlite(size, 1 if quick else 3)
     yield from large(10 * size, size)

@@ -1,5 +1,6 @@
-"""How long a DAG takes: our planner in virtual time on four sets of task graphs made by others, and some in real time.
+"""How long a DAG takes: our planner in virtual time on task graphs, and some in real time.
 
+Four sets of graphs were made by others. A fifth one is random, and its tasks take as long as recorded calls of models.
 Peers, computed in the same run by the data's own tool: the best of four list schedules (critical path first with two
 tie-breaks, hops, first come first served), supersteps (a barrier after each level, as a StateGraph runs), and the
 optimum where one is known. Figures are means of our makespan / the peer's, graph by graph. Sleeping tasks run
@@ -9,6 +10,7 @@ in several rounds, of which the fastest counts: the machine may have been busy i
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterable, Iterator
 from statistics import fmean
@@ -85,6 +87,28 @@ def in_real_time(graph: Graph, dag: DAG) -> tuple[float, float, float]:
     return asyncio.run(once()), REAL_SECONDS, compiled.plan().makespan_seconds
 
 
+def of_model_calls(count: int, milliseconds: list[float]) -> Iterator[Graph]:
+    """Random DAGs: each task waits for up to three of the twenty before it and takes as long as some recorded call."""
+    chance = random.Random(0)
+    for number in range(count):
+        size = chance.randint(10, 120)
+        before = [
+            sorted({chance.randrange(max(0, i - 20), i) for _ in range(chance.randint(0, 3))}) if i else []
+            for i in range(size)
+        ]
+        after: list[list[int]] = [[] for _ in range(size)]
+        for i, those in enumerate(before):
+            for dep in those:
+                after[dep].append(i)
+        yield {
+            "id": f"random-{number}",
+            "dur": [chance.choice(milliseconds) for _ in range(size)],
+            "pred": before,
+            "succ": after,
+            "opt": {},
+        }
+
+
 def measure(quick: bool) -> Iterator[Figure]:
     tool = beside_the_clone("tools/dagbench.py")
     if tool is None or beside_the_clone("data/scheduling") is None:
@@ -94,7 +118,9 @@ def measure(quick: bool) -> Iterator[Figure]:
         name: [(graph, build(graph)) for graph in list(dagbench.load(name))[:: 5 if quick else 1]]
         for name in dagbench.SETS
     }
-    for name, graphs in sets.items():
+    random_ones = of_model_calls(40 if quick else 200, dagbench.latencies())
+    model_calls = {"random DAGs of recorded model calls": [(graph, build(graph)) for graph in random_ones]}
+    for name, graphs in (sets | model_calls).items():
         yield from of_a_set(f"{name} ({len(graphs)} graphs)", dagbench, graphs, (4, 8) if quick else (2, 4, 8, 16))
     yield from really([graphs[len(graphs) // 2] for graphs in sets.values()], 1 if quick else 3)
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from pydantic_core import to_jsonable_python
 
 from langchain_runtime.adapters.account import Account, BudgetScope, paying
 from langchain_runtime.backends.json_values import error_text
@@ -33,6 +34,7 @@ from langchain_runtime.contracts.events import CallSettled, LifecycleEvent
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.protocols import MemoryManager
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import TaskError, TaskOutcome, TaskResult, TaskState, now
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 
@@ -126,12 +128,15 @@ class InProcessBackend:
         return attempt is not None
 
     async def run(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Execute a ``TaskJob`` and return its ``TaskOutcome``, which is durable by then if it is a success.
+        """As ``execute``, with both as JSON."""
+        return (await self.execute(TaskJob.model_validate(job))).model_dump(mode="json")
+
+    async def execute(self, order: TaskJob) -> TaskOutcome:
+        """Execute a job and return its outcome, which is durable by then if it is a success.
 
         Raises:
             GraphInterrupt: The body asks a human, and has to be run again with the answer.
         """
-        order = TaskJob.model_validate(job)
         bill = _Bill(order.used, self._context.on_event)
         account = Account(
             ledger=self._context.ledger,
@@ -153,7 +158,7 @@ class InProcessBackend:
         if outcome.state is TaskState.COMPLETED:
             outcome = self._context.accept(outcome)
         await self._commit(order, account, outcome)
-        return outcome.model_dump(mode="json")
+        return outcome
 
     async def _attempt(self, order: TaskJob, account: Account) -> _Attempt:
         occupancy = Occupancy(on_end=lambda: self._body_ended(order.task_id))
@@ -199,7 +204,7 @@ class InProcessBackend:
             _additions=additions,
         )
         try:
-            return await self._body_of(order.task_id)(order, runtime, occupancy)
+            return await self._body_of(order.task_id)(_own_copy(order), runtime, occupancy)
         except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise  # somebody has pressed Ctrl-C
@@ -230,6 +235,11 @@ class InProcessBackend:
             self._context.on_body_stopped(task_id)
 
 
+def _own_copy(order: TaskJob) -> TaskJob:
+    """The job with inputs that the body may change: others read the same outputs of dependencies."""
+    return order.model_copy(update={"inputs": to_jsonable_python(order.inputs)}) if order.inputs else order
+
+
 def first_call_of(job: TaskJob) -> int:
     """Number of the first call of an attempt, under which its reply is kept."""
     return 0 if job.messages is None else (job.attempt - 1) * _CALLS_OF_AN_ATTEMPT
@@ -247,19 +257,26 @@ def _question_of(attempt: _Attempt) -> GraphInterrupt | None:
 def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usage) -> TaskOutcome:
     facts: dict[str, Any] = {
         "task": order.task_id,
-        "model": order.model,
-        "attempts": order.attempt,
+        "state": TaskState.FAILED,
+        "output": None,
+        "outputs": {},
         "usage": usage,
         "estimated_use": order.estimated_use,
+        "model": order.model,
+        "error": None,
+        "attempts": order.attempt,
         "started_at": started,
         "ended_at": now(),
+        "skipped_because": None,
+        "enqueued": [],
+        "metadata": {},
     }
     body, enqueued = attempt.task, attempt.additions.close()
     if attempt.stopped_by is not None:
-        return TaskOutcome(state=TaskState.FAILED, error=task_error(attempt.stopped_by), **facts)
+        return trusted(TaskOutcome, {**facts, "error": task_error(attempt.stopped_by)})
     if body.cancelled():
         itself = cancelled(order.task_id, "by its own body")
-        return TaskOutcome(state=TaskState.FAILED, error=task_error(itself), **facts)
+        return trusted(TaskOutcome, {**facts, "error": task_error(itself)})
     error = body.exception()
     if isinstance(error, GraphBubbleUp):
         error = InvalidInputError(
@@ -268,16 +285,11 @@ def _outcome_of(order: TaskJob, attempt: _Attempt, started: datetime, usage: Usa
             "what the parent graph needs to decide it",
         )
     if error is not None:
-        return TaskOutcome(state=TaskState.FAILED, error=task_error(error), **facts)
+        return trusted(TaskOutcome, {**facts, "error": task_error(error)})
     result = body.result()
-    return TaskOutcome(
-        state=TaskState.COMPLETED,
-        output=result.output,
-        outputs=result.outputs,
-        metadata=result.metadata,
-        enqueued=enqueued,
-        **facts,
-    )
+    facts["state"] = TaskState.COMPLETED
+    facts.update(output=result.output, outputs=result.outputs, metadata=result.metadata, enqueued=enqueued)
+    return trusted(TaskOutcome, facts)
 
 
 def cancelled(task_id: str, how: str = "") -> TaskCancelledError:

@@ -25,9 +25,8 @@ class ContextRouter:
             InvalidInputError: A dependency completed without the named output that the task asks for.
         """
         routed: dict[str, JsonValue] = {}
-        known = set(outcomes)
         for written in task.deps:
-            dep = written.resolved(known)
+            dep = written.resolved(outcomes.keys())
             outcome = outcomes.get(dep.task)
             if outcome is not None and outcome.state is TaskState.COMPLETED:
                 routed[dep.alias] = _output(task, dep, outcome)

@@ -20,15 +20,15 @@ _names: Final[dict[type[BaseModel], set[str]]] = {}
 
 
 def trusted(cls: type[Record], fields: dict[str, Any]) -> Record:
-    """A record of ``cls`` as ``model_construct`` makes it, ten times faster: some are made in every model call.
+    """A record of ``cls`` as ``model_construct`` makes it, ten times faster: some are made in every task and call.
 
     Args:
-        cls: A frozen model without private attributes and without extra fields.
+        cls: A model without private attributes and without extra fields.
         fields: The value of *every* field, by name, as validation would leave it; the record keeps the dictionary.
     """
     names = _names.get(cls)
     if names is None:
-        names = _names[cls] = set(fields)  # shared: frozen records never change it, and their copies copy it
+        names = _names[cls] = set(fields)  # shared: it holds every name already, and copies of records copy it
     record = _new(cls)
     _set_values(record, fields)
     _set_names(record, names)

@@ -13,8 +13,8 @@ from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.identifiers import ModelID, RunID, TaskID
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.usage import Usage
-
 
 Milliseconds = Annotated[int, Field(gt=0, le=100_000_000_000)]
 """A time limit, up to three years: clocks and timers cannot hold arbitrary numbers."""
@@ -156,8 +156,15 @@ class TaskOutcome(_Record):
 
     def result(self) -> TaskResult:
         """The part that a caller asked for."""
-        return TaskResult(
-            output=self.output, outputs=self.outputs, usage=self.usage, model=self.model, metadata=self.metadata
+        return trusted(
+            TaskResult,
+            {
+                "output": self.output,
+                "outputs": self.outputs,
+                "usage": self.usage,
+                "model": self.model,
+                "metadata": self.metadata,
+            },
         )
 
 

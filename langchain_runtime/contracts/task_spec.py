@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -32,7 +33,7 @@ class Dependency(BaseModel):
         """Read ``task`` or ``task.output``; ids may hold dots, so the caller resolves ambiguity with ``known``."""
         return cls(alias=alias or reference, task=reference)
 
-    def resolved(self, known: frozenset[str] | set[str]) -> Dependency:
+    def resolved(self, known: Collection[str]) -> Dependency:
         """Split ``task.output`` where ``task`` is a known id and the whole is not."""
         if self.output is not None or self.task in known or "." not in self.task:
             return self

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from langgraph.errors import GraphInterrupt
 
@@ -56,7 +55,7 @@ class Attempts:
         tasks: All its tasks.
         dispatcher: Makes a task's job and reserves its money.
         backend: Runs bodies.
-        call_task: Runs a body as a LangGraph task.
+        call_task: Has jobs run where they belong.
         refusals: Judges what a refusal means.
         descent: Knows which model each task is on.
         gates: Know which models take no calls now.
@@ -115,7 +114,9 @@ class Attempts:
             if put_off := self._put_off(task_id, error, others_in_flight()):
                 return Report((put_off,))
             outcome = self._failed(task_id, attempt, error, used)
-        return self._judged(outcome.model_copy(update={"started_at": outcome.started_at or started}))
+        if outcome.started_at is None:
+            outcome = outcome.model_copy(update={"started_at": started})
+        return self._judged(outcome)
 
     async def _without_a_body(self, task_id: str) -> Report | None:
         """What becomes of a task whose body does not run: not at all, or in its children; None if it is to run."""
@@ -163,20 +164,20 @@ class Attempts:
         self._log.emit(TaskStarted(run_id=job.run_id, task=job.task_id, attempt=job.attempt, model=job.model))
         executed = False
 
-        async def run(order: dict[str, Any]) -> dict[str, Any]:
+        async def run(order: TaskJob) -> TaskOutcome:
             nonlocal executed
             executed = True
-            return await self._backend.run(order)
+            return await self._backend.execute(order)
 
-        order = job.model_dump(mode="json")
+        has_asked = job.task_id in self._suspended
         number = self._call_number(job.task_id, job.attempt)
         try:
             number_call(number)
-            outcome = TaskOutcome.model_validate(await self._call_task(job.task_id, order, run))
+            outcome = await self._call_task(job, run, has_asked=has_asked)
             if outcome.state is not TaskState.COMPLETED and not executed:
                 # LangGraph read a failure of an earlier execution back from its checkpoint; a resumed run tries again.
                 number_call(number + _ASKED_AGAIN)
-                outcome = TaskOutcome.model_validate(await self._call_task(job.task_id, order, run))
+                outcome = await self._call_task(job, run, has_asked=has_asked)
         finally:
             if job.hold is not None and not executed:
                 await asyncio.shield(self._dispatcher.give_back(job.hold))

@@ -10,9 +10,11 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.runnables.graph import Graph
 from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import GraphOutput, StreamMode
 
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome
@@ -20,6 +22,7 @@ from langchain_runtime.graph.ctrl_c import on_ctrl_c
 from langchain_runtime.graph.dataflow import PAUSE, dataflow_builder
 from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.io_schemas import input_schema, output_schema
+from langchain_runtime.graph.journaled_saver import JournaledSaver
 from langchain_runtime.graph.plan import RunPlan, plan_run
 from langchain_runtime.graph.run_settings import RunSettings, is_node, read_settings, task_names, with_settings
 from langchain_runtime.graph.run_threads import RunThreads
@@ -27,6 +30,7 @@ from langchain_runtime.graph.run_view import assemble_run, outcomes_of, results_
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.graph.supersteps import Supersteps
+from langchain_runtime.ledgers import InMemoryLedger
 
 _NO_GATE = 1_000_000
 """LangGraph's ``max_concurrency`` gates the driver, the tasks and the checkpoint writes on one semaphore: it deadlocks
@@ -52,6 +56,7 @@ class CompiledRunGraph(RunThreads):
     """
 
     _stops: tuple[frozenset[str], frozenset[str]]
+    _runs_as: tuple[BaseCheckpointSaver[Any], Self] | None
 
     @classmethod
     def of(
@@ -83,7 +88,7 @@ class CompiledRunGraph(RunThreads):
             interrupt_before=[PAUSE] if supersteps is None else sorted(before),
             interrupt_after=None if supersteps is None else sorted(after),
         )
-        own = {"_execution": execution, "_supersteps": supersteps, "_stops": (before, after)}
+        own = {"_execution": execution, "_supersteps": supersteps, "_stops": (before, after), "_runs_as": None}
         graph = cls.__new__(cls)
         # LangGraph's constructor knows only its own attributes, and a lone driver would stream only at its end.
         graph.__dict__.update({**compiled.__dict__, **own, "stream_eager": True})
@@ -94,6 +99,7 @@ class CompiledRunGraph(RunThreads):
         copied = super().copy(update)
         for name in ("_execution", "_supersteps", "_stops"):
             copied.__dict__[name] = self.__dict__[name]
+        copied.__dict__["_runs_as"] = None
         return copied
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -117,14 +123,15 @@ class CompiledRunGraph(RunThreads):
             **kwargs: LangGraph's others.
         """
         config = config or {}
-        has_control = kwargs.get("control") is not None
-        settings = self._settings(input, config, interrupt_before, interrupt_after, has_control=has_control)
+        settings = self._settings(input, config, interrupt_before, interrupt_after, kwargs)
         if self._keeps_state(config, settings):
             config = self._made_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": self._threads(settings)}
         try:
+            graph = self._journaling() if settings.journaled else self
+            stops = self._native_stops(settings)
             with on_ctrl_c(partial(self._execution.abort, settings.key, "interrupted")):
-                yield from super().stream(input, config, **self._native_stops(settings), **kwargs)
+                yield from CompiledStateGraph.stream(graph, input, config, **stops, **kwargs)
         except GraphInterrupt as questions:  # on the way to a parent graph
             raise _each_once(questions) from None
         finally:
@@ -142,13 +149,14 @@ class CompiledRunGraph(RunThreads):
     ) -> AsyncIterator[Any]:
         """Async twin of ``stream``."""
         config = config or {}
-        has_control = kwargs.get("control") is not None
-        settings = self._settings(input, config, interrupt_before, interrupt_after, has_control=has_control)
+        settings = self._settings(input, config, interrupt_before, interrupt_after, kwargs)
         if self._keeps_state(config, settings):
             config = await self._amade_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": _NO_GATE}
         try:
-            async for chunk in super().astream(input, config, **self._native_stops(settings), **kwargs):
+            graph = self._journaling() if settings.journaled else self
+            stops = self._native_stops(settings)
+            async for chunk in CompiledStateGraph.astream(graph, input, config, **stops, **kwargs):
                 yield chunk
         except GraphInterrupt as questions:
             raise _each_once(questions) from None
@@ -164,7 +172,7 @@ class CompiledRunGraph(RunThreads):
             RunAbortedError: The run was aborted or met its deadline.
             InputError: Nothing was started.
         """
-        output = super().invoke(input, config, **kwargs)
+        output = _plain(super().invoke(input, config, **_without_updates(kwargs)), kwargs)
         if not _is_result(output, config):
             return output
         header = RunHeader.model_validate(output["run"])
@@ -174,7 +182,7 @@ class CompiledRunGraph(RunThreads):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - as above
         """Async twin of ``invoke``."""
-        output = await super().ainvoke(input, config, **kwargs)
+        output = _plain(await super().ainvoke(input, config, **_without_updates(kwargs)), kwargs)
         if not _is_result(output, config):
             return output
         header = RunHeader.model_validate(output["run"])
@@ -273,8 +281,7 @@ class CompiledRunGraph(RunThreads):
         config: RunnableConfig | None,
         interrupt_before: Stops,
         interrupt_after: Stops,
-        *,
-        has_control: bool,
+        options: Mapping[str, Any],
     ) -> RunSettings:
         tasks = self._execution.spec.tasks
         before, after = task_names(interrupt_before, tasks), task_names(interrupt_after, tasks)
@@ -283,7 +290,9 @@ class CompiledRunGraph(RunThreads):
             config,
             stop_before=self._stops[0] if before is None else before,
             stop_after=self._stops[1] if after is None else after,
-            has_control=has_control,
+            has_control=options.get("control") is not None,
+            shown=self._shown(**options),
+            journaled=not self._saver_outlives_journal(),
         )
         if (settings.stop_before or settings.stop_after) and not (settings.nested or self._has_saver()):
             raise InvalidInputError(
@@ -291,6 +300,36 @@ class CompiledRunGraph(RunThreads):
                 hint="pass compile(checkpointer=...), or leave interrupt_before and interrupt_after out",
             )
         return settings
+
+    def _shown(
+        self,
+        stream_mode: StreamMode | Sequence[StreamMode] | None = None,
+        print_mode: StreamMode | Sequence[StreamMode] = (),
+        subgraphs: bool = False,
+        debug: bool | None = None,
+        **_others: Any,
+    ) -> frozenset[str]:
+        """The modes of what LangGraph streams or prints with these options."""
+        modes = {*_as_list(stream_mode or self.stream_mode), *_as_list(print_mode)}
+        if subgraphs or debug or self.debug:
+            modes.add("debug")
+        return frozenset(modes)
+
+    def _saver_outlives_journal(self) -> bool:
+        """Whether another process would find the checkpoints, but not the outcomes."""
+        in_memory = isinstance(self._execution.services.ledger, InMemoryLedger)
+        return in_memory and self._has_saver() and not isinstance(self.checkpointer, InMemorySaver)
+
+    def _journaling(self) -> Self:
+        """The graph as LangGraph runs it: its checkpointer keeps nothing that the journal does."""
+        saver = self.checkpointer
+        if not isinstance(saver, BaseCheckpointSaver):
+            return self
+        if self._runs_as is None or self._runs_as[0] is not saver:
+            runs_as = (saver, self.copy({"checkpointer": JournaledSaver(saver)}))
+            self.__dict__["_runs_as"] = runs_as
+            return runs_as[1]
+        return self._runs_as[1]
 
     def _own_config(self, config: RunnableConfig, settings: RunSettings) -> RunnableConfig:
         config = with_settings(config, settings)
@@ -323,12 +362,32 @@ class CompiledRunGraph(RunThreads):
         """Objects instead of JSON; of a run that stands still also what its journal knows."""
         outcomes = {**journal, **outcomes_of(output)}
         run = assemble_run(self._execution.spec, header, outcomes)
-        return {**output, "results": results_of(outcomes), "run": run}
+        return {**output, "results": results_of(outcomes, run), "run": run}
 
 
 def _each_once(questions: GraphInterrupt) -> GraphInterrupt:
     """LangGraph collects a question from the task that asks and from the driver that passes it on."""
     return GraphInterrupt(tuple({question.id: question for question in questions.args[0]}.values()))
+
+
+def _without_updates(options: Mapping[str, Any]) -> dict[str, Any]:
+    """LangGraph's options for ``invoke``: it need not stream every task's result only to look for questions."""
+    only_values = options.get("stream_mode", "values") == "values" and options.get("version", "v1") == "v1"
+    return {**options, "version": "v2"} if only_values else dict(options)
+
+
+def _plain(output: Any, options: Mapping[str, Any]) -> Any:
+    """What ``invoke`` was to return before ``_without_updates`` changed its options."""
+    if not isinstance(output, GraphOutput) or options.get("version") == "v2":
+        return output
+    value = output.value
+    if not output.interrupts:
+        return value
+    return {**(value if isinstance(value, dict) else {}), "__interrupt__": list(output.interrupts)}
+
+
+def _as_list(modes: StreamMode | Sequence[StreamMode]) -> Sequence[str]:
+    return [modes] if isinstance(modes, str) else modes
 
 
 def _is_result(output: Any, config: RunnableConfig | None) -> bool:

@@ -20,12 +20,14 @@ from langgraph.runtime import get_runtime
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskState
 from langchain_runtime.graph.call_ids import pin_call_ids
 from langchain_runtime.graph.execution import Execution
+from langchain_runtime.graph.langgraph_tasks import LangGraphTask, async_task, sync_task
 from langchain_runtime.graph.open_run import Ways
+from langchain_runtime.graph.own_contexts import OwnContexts
 from langchain_runtime.graph.own_loop import run_in_own_loop
-from langchain_runtime.graph.run_settings import RunSettings, settings_of
+from langchain_runtime.graph.run_settings import RunSettings, has_handlers, settings_of
 from langchain_runtime.graph.run_view import finish, outcomes_of
 from langchain_runtime.graph.state import RunGraphState, RunInput, RunOutput
-from langchain_runtime.graph.task_calls import CallTask, call_async_task, call_sync_task
+from langchain_runtime.graph.task_calls import CallTask, DirectCalls, LangGraphCalls
 from langchain_runtime.graph.top_ups import ask_here
 
 PAUSE: Final = "pause"
@@ -54,28 +56,42 @@ class _DriverNode:
 
     def drive(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
         """Carry the run out under ``invoke`` or ``stream``."""
-        return run_in_own_loop(lambda: self._drive(state, config, call_sync_task))
+        return run_in_own_loop(lambda: self._drive(state, config, sync_task))
 
     async def adrive(self, state: RunGraphState, config: RunnableConfig) -> dict[str, Any]:
         """Carry the run out under ``ainvoke`` or ``astream``."""
-        return await self._drive(state, config, call_async_task)
+        return await self._drive(state, config, async_task)
 
-    async def _drive(self, state: RunGraphState, config: RunnableConfig, call_task: CallTask) -> dict[str, Any]:
+    async def _drive(
+        self, state: RunGraphState, config: RunnableConfig, langgraph_task: LangGraphTask
+    ) -> dict[str, Any]:
         settings = settings_of(config)
         header = RunHeader.model_validate(state["run"])
         control = get_runtime().control
+        answers = self._execution.keeps_answers(config) and pin_call_ids(config)
         run = await self._execution.open(
             state,
             config,
             Ways(
-                call_task=call_task,
+                call_task=await self._calls(langgraph_task, settings, config, answers=answers),
                 ask=ask_here,
-                answers=self._execution.keeps_answers(config) and pin_call_ids(config),
+                answers=answers,
                 held=self._held(settings, header),
                 is_draining=(lambda: control.drain_requested) if control and settings.drainable else None,
             ),
         )
         return self._stopped_at_the_end(await run.carry_out(), settings, header)
+
+    async def _calls(
+        self, langgraph_task: LangGraphTask, settings: RunSettings, config: RunnableConfig, *, answers: bool
+    ) -> CallTask:
+        """How bodies are run: without LangGraph tasks where nobody sees them, and nothing depends on them."""
+        calls = LangGraphCalls(langgraph_task)
+        has_saver = self._execution.keeps_answers(config)
+        if settings.shows_tasks or has_handlers(config) or not settings.journaled or (has_saver and not answers):
+            return calls
+        contexts = await OwnContexts.learned(langgraph_task)
+        return calls if contexts is None else DirectCalls(contexts, calls, keeps=has_saver)
 
     def _held(self, settings: RunSettings, header: RunHeader) -> frozenset[str]:
         """Tasks that wait for the caller: those before which it wants to stop, and what follows those after which."""
@@ -85,6 +101,8 @@ class _DriverNode:
 
     def _stopped_at_the_end(self, update: dict[str, Any], settings: RunSettings, header: RunHeader) -> dict[str, Any]:
         """Stand still after a last task, too, if the caller asked to stop after it."""
+        if not settings.stop_after:
+            return update
         nodes, outcomes = self._execution.spec.dag.nodes, outcomes_of(update)
         reached = [
             task_id
@@ -99,10 +117,10 @@ class _DriverNode:
 
 
 def _after_driver(state: RunGraphState) -> str:
-    header = RunHeader.model_validate(state["run"])
-    if header.state is not RunState.RUNNING:
+    run = state["run"]
+    if run["state"] != RunState.RUNNING:
         return "finish"
-    return PAUSE if header.reason == "paused" else "driver"  # drained: LangGraph stops before the next node
+    return PAUSE if run["reason"] == "paused" else "driver"  # drained: LangGraph stops before the next node
 
 
 def _go_on(state: RunGraphState) -> dict[str, Any]:

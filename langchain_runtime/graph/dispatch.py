@@ -95,6 +95,7 @@ class Dispatcher:
             else budget
             for budget in budgets
         )
+        self._scopes = tuple(budget.scope for budget in self._budgets)
         self._charge = Charge(services.ledger, self._budgets)
         self._models = models
         self._paid = paid
@@ -119,12 +120,13 @@ class Dispatcher:
             run_id=self._run_id,
             task_id=task_id,
             attempt=attempt,
-            scopes=tuple(budget.scope for budget in self._budgets),
+            scopes=self._scopes,
             timeout_ms=definition.spec.timeout_ms or self._spec.policy.task_timeout_ms,
             used=used,
         )
         if definition.spec.prompt is None:
-            return Draft(job.model_copy(update={"inputs": {**self._inputs, **routed}}))
+            inputs = {**self._inputs, **routed}
+            return Draft(job.model_copy(update={"inputs": inputs}) if inputs else job)
         assert model is not None  # a prompt has one
         job = job.model_copy(update={"max_output_tokens": definition.spec.max_output_tokens})
         if definition.is_single_call and task_id in self._paid:
@@ -263,7 +265,7 @@ class Dispatcher:
 
     def _hold(self, job: TaskJob, bound: CallBound) -> Hold:
         return Hold(
-            scopes=tuple(budget.scope for budget in self._budgets),
+            scopes=self._scopes,
             nano=bound.nano,
             currency=bound.currency,
             tokens=bound.tokens,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from langchain_runtime.contracts.errors import LedgerUnavailableError
@@ -17,33 +19,44 @@ _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.2
 """How far the journal may lag: a live view still feels live, and a run of short tasks writes few transactions."""
 
+_BATCH = 256
+"""Events of a batch: more would only lie in memory, for the garbage collector to look at again and again."""
+
 
 class EventLog:
     """Collects the events of one run; ``emit`` may be called from any thread.
 
     Args:
         ledger: Keeps the journal.
-        write: The graph's stream writer.
+        write: The graph's stream writer; None where nobody can listen.
     """
 
-    def __init__(self, ledger: Ledger, write: Callable[[Any], None]) -> None:
+    def __init__(self, ledger: Ledger, write: Callable[[Any], None] | None) -> None:
         self._ledger = ledger
         self._write = write
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         # LangGraph's writer reads its config from the context: always the driver's, whoever emits. Callbacks of the
         # loop run one after the other, so one context object can serve them all.
         self._context = contextvars.copy_context()
         self._buffer: list[LifecycleEvent] = []
+        self._full = asyncio.Event()
         self._flusher = asyncio.create_task(self._flush_regularly())
 
     def emit(self, event: LifecycleEvent) -> None:
         """Publish an event."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._publish, event, context=self._context)
+        if threading.get_ident() == self._thread:
+            self._publish(event)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._publish, event)
 
     def stream(self, value: Any) -> None:
         """Write a value of a body's own to the stream; it does not enter the journal."""
-        if not self._loop.is_closed():
+        if self._write is None:
+            return
+        if threading.get_ident() == self._thread:
+            self._context.run(self._write, value)
+        elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._write, value, context=self._context)
 
     async def close(self) -> None:
@@ -54,11 +67,17 @@ class EventLog:
 
     def _publish(self, event: LifecycleEvent) -> None:
         self._buffer.append(event)
-        self._write(event.model_dump(mode="json"))
+        if len(self._buffer) % _BATCH == 0:
+            self._full.set()
+        if self._write is not None:
+            self._context.run(self._write, event.model_dump(mode="json"))
 
     async def _flush_regularly(self) -> None:
         while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_SECONDS):
+                    await self._full.wait()
+            self._full.clear()
             await self._flush()
 
     async def _flush(self) -> None:

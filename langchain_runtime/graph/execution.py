@@ -112,7 +112,7 @@ class Execution:
         header = RunHeader.model_validate(state["run"])
         self._check_same_graph(header)
         ledger = self.services.ledger
-        log = EventLog(ledger, get_stream_writer())
+        log = EventLog(ledger, get_stream_writer() if settings_of(config).shows_events else None)
         keeper = lease_keeper(ledger)
         keeper.start()
         try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import Command
@@ -22,6 +23,9 @@ CONTINUE_RUN: Final = "continue_run"
 
 _SETTINGS: Final = "__lcr_settings"
 """Key of ``config["configurable"]`` under which our nodes find the settings; LangGraph keeps such keys to itself."""
+
+_BLIND_TO_TASKS: Final = frozenset({"values", "custom"})
+"""Modes of streaming in which LangGraph tasks leave no trace."""
 
 _PARENT_TASK: Final = "__pregel_task_id"
 """Key under which LangGraph tells what runs inside a node which task that is."""
@@ -40,6 +44,8 @@ class RunSettings:
         stop_before: Tasks before which the run is to stand still.
         stop_after: Tasks after which it is to stand still.
         nested: Whether a parent graph runs this one.
+        shown: LangGraph's modes of what the caller streams or prints.
+        journaled: Whether LangGraph is to keep nothing of what tasks return, because the journal does.
         drainable: Whether anybody can ask it to stop at the next occasion, with LangGraph's run control.
         key: A new object for each execution.
     """
@@ -52,8 +58,20 @@ class RunSettings:
     stop_before: frozenset[str] = frozenset()
     stop_after: frozenset[str] = frozenset()
     nested: bool = False
+    shown: frozenset[str] = frozenset()
+    journaled: bool = False
     drainable: bool = False
     key: object = field(default_factory=object)
+
+    @property
+    def shows_tasks(self) -> bool:
+        """Whether somebody may see which LangGraph tasks there are; a parent graph's streams are not known here."""
+        return self.nested or not self.shown <= _BLIND_TO_TASKS
+
+    @property
+    def shows_events(self) -> bool:
+        """Whether somebody may receive what is written to the ``custom`` stream."""
+        return self.nested or "custom" in self.shown
 
 
 def read_settings(
@@ -63,6 +81,8 @@ def read_settings(
     stop_before: frozenset[str],
     stop_after: frozenset[str],
     has_control: bool,
+    shown: frozenset[str],
+    journaled: bool,
 ) -> RunSettings:
     """The settings of an execution.
 
@@ -72,6 +92,8 @@ def read_settings(
         stop_before: As for ``RunSettings``.
         stop_after: As for ``RunSettings``.
         has_control: Whether the caller keeps a run control.
+        shown: As for ``RunSettings``.
+        journaled: As for ``RunSettings``, outside of parent graphs: those have a checkpointer of their own.
 
     Raises:
         InvalidInputError: ``max_concurrency`` lets nothing start.
@@ -92,6 +114,8 @@ def read_settings(
         stop_before=stop_before,
         stop_after=stop_after,
         nested=nested,
+        shown=shown,
+        journaled=journaled and not nested,
         drainable=has_control or nested,
     )
 
@@ -108,6 +132,12 @@ def settings_of(config: RunnableConfig) -> RunSettings:
     """What ``with_settings`` put there."""
     settings: RunSettings = config["configurable"][_SETTINGS]
     return settings
+
+
+def has_handlers(config: RunnableConfig) -> bool:
+    """Whether callbacks listen to what runs under this config of a node: traces, token streams, a user's own."""
+    callbacks = config.get("callbacks")
+    return bool(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks)
 
 
 def is_node(config: RunnableConfig | None) -> bool:

@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
 from langchain_runtime.contracts.errors import RunAbortedError, RunFailedError, RunNotFoundError
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import Run, RunHeader, RunState, Task, TaskOutcome, TaskResult, TaskState
 from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.spec import GraphSpec
@@ -34,9 +35,10 @@ def outcomes_of(values: Mapping[str, Any]) -> dict[str, TaskOutcome]:
     return {task_id: TaskOutcome.model_validate(value) for task_id, value in (values.get("results") or {}).items()}
 
 
-def results_of(outcomes: Mapping[str, TaskOutcome]) -> dict[str, TaskResult]:
-    """What callers asked for: results of the tasks that completed."""
-    return {task_id: outcome.result() for task_id, outcome in outcomes.items() if outcome.state is TaskState.COMPLETED}
+def results_of(outcomes: Mapping[str, TaskOutcome], run: Run) -> dict[str, TaskResult]:
+    """What callers asked for: results of the tasks that completed, in the order in which they did."""
+    found = ((task_id, run.tasks[task_id].outputs) for task_id in outcomes if task_id in run.tasks)
+    return {task_id: result for task_id, result in found if result is not None}
 
 
 def assemble_run(spec: GraphSpec, header: RunHeader, outcomes: Mapping[str, TaskOutcome]) -> Run:
@@ -45,17 +47,23 @@ def assemble_run(spec: GraphSpec, header: RunHeader, outcomes: Mapping[str, Task
     tasks.show(outcomes)
     records = tasks.records()
     dag = DependencyResolver().build(records)
+    completed = {task_id for task_id, outcome in outcomes.items() if outcome.state is TaskState.COMPLETED}
     for node in dag.nodes.values():
-        node.pending = sum(not _completed(outcomes.get(dependency)) for dependency in node.deps)
-    return Run(
-        id=header.run_id,
-        state=header.state,
-        policy=spec.policy,
-        dag=dag,
-        tasks={task.id: _as_it_stands(task, outcomes.get(task.id)) for task in records},
-        usage=header.usage,
-        created_at=header.created_at,
-        updated_at=header.updated_at,
+        vars(node)["pending"] = sum(dependency not in completed for dependency in node.deps)
+    for record in records:
+        _bring_up_to_date(record, outcomes.get(record.id))
+    return trusted(
+        Run,
+        {
+            "id": header.run_id,
+            "state": header.state,
+            "policy": spec.policy,
+            "dag": dag,
+            "tasks": {record.id: record for record in records},
+            "usage": header.usage,
+            "created_at": header.created_at,
+            "updated_at": header.updated_at,
+        },
     )
 
 
@@ -66,11 +74,12 @@ def finish(spec: GraphSpec, state: RunGraphState, *, raise_on_failure: bool) -> 
         RunFailedError: A task failed.
         RunAbortedError: The run was aborted or met its deadline.
     """
-    header = RunHeader.model_validate(state["run"])
-    if not raise_on_failure or header.state is RunState.COMPLETED:
+    if not raise_on_failure or state["run"]["state"] == RunState.COMPLETED:
         return {}
+    header = RunHeader.model_validate(state["run"])
     outcomes = outcomes_of(state)
-    run, results = assemble_run(spec, header, outcomes), results_of(outcomes)
+    run = assemble_run(spec, header, outcomes)
+    results = results_of(outcomes, run)
     hint = f"{len(results)} of {len(run.tasks)} tasks are finished and paid; resume with None to go on"
     if header.state is RunState.ABORTED:
         reason = header.reason or "abort"
@@ -81,24 +90,18 @@ def finish(spec: GraphSpec, state: RunGraphState, *, raise_on_failure: bool) -> 
     raise RunFailedError(f"{len(failed)} task(s) of run {run.id} failed{first}", run=run, results=results, hint=hint)
 
 
-def _completed(outcome: TaskOutcome | None) -> bool:
-    return outcome is not None and outcome.state is TaskState.COMPLETED
-
-
-def _as_it_stands(task: Task, outcome: TaskOutcome | None) -> Task:
+def _bring_up_to_date(record: Task, outcome: TaskOutcome | None) -> None:
     if outcome is None:
-        return task
-    return task.model_copy(
-        update={
-            "state": outcome.state,
-            "outputs": outcome.result() if outcome.state is TaskState.COMPLETED else None,
-            "error": outcome.error,
-            "model": outcome.model or task.model,
-            "estimated_use": outcome.estimated_use,
-            "actual_use": outcome.usage,
-            "attempts": outcome.attempts,
-            "started_at": outcome.started_at,
-            "ended_at": outcome.ended_at,
-            "skipped_because": outcome.skipped_because,
-        }
+        return
+    vars(record).update(  # the values were validated with the outcome
+        state=outcome.state,
+        outputs=outcome.result() if outcome.state is TaskState.COMPLETED else None,
+        error=outcome.error,
+        model=outcome.model or record.model,
+        estimated_use=outcome.estimated_use,
+        actual_use=outcome.usage,
+        attempts=outcome.attempts,
+        started_at=outcome.started_at,
+        ended_at=outcome.ended_at,
+        skipped_because=outcome.skipped_because,
     )

@@ -146,10 +146,18 @@ class GraphSpec:
             InvalidInputError: A prompt has a variable that nothing supplies, or an input has the name of a dependency.
         """
         inputs = {**self.inputs, **given}
-        for definition in self.tasks.values():
-            check_names(definition.spec, inputs)
-            check_variables(definition.spec, inputs)
+        names = frozenset(inputs)
+        if names not in self._fitting_names:
+            for definition in self.tasks.values():
+                check_names(definition.spec, inputs)
+                check_variables(definition.spec, inputs)
+            self._fitting_names.add(names)
         return inputs
+
+    @cached_property
+    def _fitting_names(self) -> set[frozenset[str]]:
+        """Sets of names of inputs that have passed the checks; every run looks twice."""
+        return set()
 
     @property
     def models(self) -> list[str]:

@@ -24,14 +24,17 @@ from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Interrupt, interrupt
 
+from langchain_runtime.contracts.job import TaskJob
+from langchain_runtime.contracts.run import TaskOutcome
 from langchain_runtime.graph.call_ids import number_call, number_of_call, pin_call_ids
 from langchain_runtime.graph.execution import Execution
+from langchain_runtime.graph.langgraph_tasks import LangGraphTask, async_task, sync_task
 from langchain_runtime.graph.open_run import OpenRun, Ways, results_update
 from langchain_runtime.graph.own_loop import OwnLoop
 from langchain_runtime.graph.run_settings import settings_of
 from langchain_runtime.graph.run_view import finish
 from langchain_runtime.graph.state import RunGraphState, RunInput, RunOutput
-from langchain_runtime.graph.task_calls import CallTask, RunJob, call_async_task, call_sync_task
+from langchain_runtime.graph.task_calls import LangGraphCalls, RunJob
 from langchain_runtime.graph.top_ups import Answer
 
 T = TypeVar("T")
@@ -112,7 +115,7 @@ class Supersteps:
     def _asession(self, config: RunnableConfig) -> Session:
         key = settings_of(config).key
         if key not in self._sessions:
-            self._sessions[key] = Session(self._execution, call_async_task)
+            self._sessions[key] = Session(self._execution, async_task)
         return self._sessions[key]
 
 
@@ -120,11 +123,10 @@ class Supersteps:
 class _Body:
     """Work for a node: run a task's body, as the call of that number."""
 
-    task_id: str
     number: int
-    job: dict[str, Any]
+    job: TaskJob
     run: RunJob
-    reply: asyncio.Future[dict[str, Any]]
+    reply: asyncio.Future[TaskOutcome]
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,13 @@ class Session:
 
     Args:
         execution: Takes the run up.
-        call_task: For tasks that were made at run time, and have no node of their own: they are called from the node
-            of the task that they come from.
+        langgraph_task: For tasks that were made at run time, and have no node of their own: they are called from the
+            node of the task that they come from.
     """
 
-    def __init__(self, execution: Execution, call_task: CallTask) -> None:
+    def __init__(self, execution: Execution, langgraph_task: LangGraphTask) -> None:
         self._execution = execution
-        self._call_task = call_task
+        self._calls = LangGraphCalls(langgraph_task)
         self._opening = asyncio.Lock()
         self._run: OpenRun | None = None
         self._work: asyncio.Task[dict[str, Any]] | None = None
@@ -254,10 +256,10 @@ class Session:
             active, self._active = self._active, []
             run.driver.release(active)
 
-    async def _hand_over(self, task_id: str, job: dict[str, Any], run: RunJob) -> dict[str, Any]:
+    async def _hand_over(self, job: TaskJob, run: RunJob, *, has_asked: bool) -> TaskOutcome:  # noqa: ARG002 - its node knows
         """Let the task's node run the body."""
-        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._put(task_id, _Body(task_id, number_of_call(), job, run, reply))
+        reply: asyncio.Future[TaskOutcome] = asyncio.get_running_loop().create_future()
+        self._put(job.task_id, _Body(number_of_call(), job, run, reply))
         return await reply
 
     async def _ask(self, waiting: Sequence[str], question: dict[str, Any]) -> Answer:
@@ -287,10 +289,10 @@ class Session:
     async def _done(self, item: _Body | _Question, node: str) -> Any:
         if isinstance(item, _Question):
             return interrupt(item.question)
-        if item.task_id == node:
+        if item.job.task_id == node:
             return await item.run(item.job)
         number_call(item.number)
-        return await self._call_task(item.task_id, item.job, item.run)
+        return await self._calls(item.job, item.run)
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -346,7 +348,7 @@ class _OwnSession(Session):
     """A session under ``invoke`` and ``stream``: in an event loop of its own, which LangGraph's threads call."""
 
     def __init__(self, execution: Execution) -> None:
-        super().__init__(execution, call_sync_task)
+        super().__init__(execution, sync_task)
         self._loop = OwnLoop()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -45,6 +45,7 @@ class Bookkeeper(AsyncTwins):
     - Money that was spent is never lost: settling a released reservation (its lease ran out, but the provider
       answered) charges it, even above the limit, and counts it in ``overdrawn_nano``.
     - A second settlement moves no money; a reply or outcome it carries is kept where there was none.
+    - A call keeps one reply. It is of the task that its hold names, and is forgotten with it.
     - Releasing an unknown id is a no-op, settling one raises ``InvalidInputError``.
     - Top-up keys are a scope's own.
     """
@@ -177,10 +178,11 @@ class Bookkeeper(AsyncTwins):
             if entry.state is not _SETTLED:
                 accounts = books.accounts(entry.hold.scopes)
                 charges = _rules.settle(entry, accounts, settlement, books.now)
+                _keep_reply(books, entry, settlement)
                 books.save_entry(entry)
                 books.save_figures(accounts, charges)
-            if settlement.reply is not None and settlement.reply_key is not None:
-                books.add_reply(entry, settlement.reply_key, settlement.reply)
+            elif _keep_reply(books, entry, settlement):
+                books.save_entry(entry)
             if outcome is not None and run_id is not None:
                 books.save_outcome(run_id, outcome.task, encoded, completed=outcome.state is TaskState.COMPLETED)
             charged = entry.charged
@@ -248,10 +250,7 @@ class Bookkeeper(AsyncTwins):
         return {task_id: _parsed(TaskOutcome.model_validate_json, outcome) for task_id, outcome in found}
 
     def forget(self, run_id: str, task_ids: Sequence[str]) -> int:
-        """Drop the outcomes and the replies of these tasks; see ``Ledger.forget``.
-
-        A reply is a task's if the hold that paid for it names the run and the task.
-        """
+        """Drop the outcomes and the replies of these tasks; see ``Ledger.forget``."""
         tasks = frozenset(task_ids)
         if not tasks:
             return 0
@@ -303,6 +302,15 @@ def _open_accounts(books: Books, hold: Hold) -> list[Account]:
         if unknown:  # else a scope is named twice, by a hold that was not validated
             raise _not_open(min(unknown))
     return accounts
+
+
+def _keep_reply(books: Books, entry: Entry, settlement: Settlement) -> bool:
+    """Keep the reply that a settlement carries, if the call has none; whether that changed the entry."""
+    key, reply = settlement.reply_key, settlement.reply
+    if key is None or reply is None or entry.reply_key is not None or not books.add_reply(key, reply):
+        return False
+    entry.reply_key = key
+    return True
 
 
 def _sweep(books: Books) -> int:

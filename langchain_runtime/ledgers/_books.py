@@ -90,12 +90,12 @@ class Books(Protocol):
         """A reply; None if there is none."""
         ...
 
-    def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
-        """Keep the reply of a call, unless the key has one."""
+    def add_reply(self, key: str, reply: bytes) -> bool:
+        """Keep a reply, unless the key has one; returns whether it was kept."""
         ...
 
     def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
-        """Drop the replies of these tasks' calls."""
+        """Drop the replies of these tasks' calls, as ``Entry.reply_key`` tells whose they are."""
         ...
 
     def outcomes(self, run_id: str, task_id: str | None = None) -> list[tuple[str, str]]:

@@ -112,7 +112,10 @@ class Account:
 
 @dataclass(slots=True)
 class Entry:
-    """A reservation as the books keep it; ``Reservation`` explains the fields."""
+    """A reservation as the books keep it; ``Reservation`` explains the fields.
+
+    ``reply_key`` is the key under which the call's reply is kept; None if there is none.
+    """
 
     hold: Hold
     state: ReservationState
@@ -123,6 +126,7 @@ class Entry:
     tokens: int | None = None
     usage: TokenUsage | None = None
     ended_at: float | None = None
+    reply_key: str | None = None
 
     @classmethod
     def of(cls, hold: Hold, now: float) -> Entry:

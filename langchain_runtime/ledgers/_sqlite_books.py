@@ -26,7 +26,8 @@ _ACCOUNT: Final = """
 """
 _ENTRY: Final = """
     SELECT id, scopes, nano, currency, tokens, holder, lease_seconds, reserved_sent, shadows, priced, run_id,
-           task_id, model, state, lease, expires_at, created_at, charged_nano, charged_tokens, usage, ended_at
+           task_id, model, state, lease, expires_at, created_at, charged_nano, charged_tokens, usage, ended_at,
+           reply_key
     FROM reservations
 """
 # The states stand as in the partial index, so that it is used.
@@ -35,7 +36,7 @@ _RENEW: Final = """
     UPDATE reservations SET expires_at = max(expires_at, ?)
     WHERE holder = ? AND state IN ('held', 'sent') AND expires_at > ?
 """
-_REPLY_KEYS: Final = "SELECT task_id, reply_key FROM reservations WHERE run_id = ? AND reply_key IS NOT NULL"
+_REPLY_KEYS: Final = "SELECT task_id, lease, reply_key FROM reservations WHERE run_id = ? AND reply_key IS NOT NULL"
 
 
 class SqliteBooks(Books):
@@ -222,8 +223,17 @@ class SqliteBooks(Books):
         usage = None if entry.usage is None else entry.usage.model_dump_json(exclude_defaults=True)
         self._execute(
             "UPDATE reservations SET state = ?, expires_at = ?, charged_nano = ?, charged_tokens = ?, usage = ?,"
-            " ended_at = ? WHERE lease = ?",
-            (entry.state.value, entry.expires_at, entry.charged, entry.tokens, usage, entry.ended_at, entry.lease),
+            " ended_at = ?, reply_key = ? WHERE lease = ?",
+            (
+                entry.state.value,
+                entry.expires_at,
+                entry.charged,
+                entry.tokens,
+                usage,
+                entry.ended_at,
+                entry.reply_key,
+                entry.lease,
+            ),
         )
 
     def expired(self) -> list[Entry]:
@@ -238,15 +248,15 @@ class SqliteBooks(Books):
         row = self._execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
+    def add_reply(self, key: str, reply: bytes) -> bool:
         kept = self._execute("INSERT INTO replies VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (key, reply, self.now))
-        if kept.rowcount:
-            self._execute("UPDATE reservations SET reply_key = ? WHERE lease = ?", (key, entry.lease))
+        return kept.rowcount > 0
 
     def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
-        rows = self._execute(_REPLY_KEYS, (run_id,)).fetchall()
-        keys = [(key,) for task_id, key in rows if task_id in task_ids]
-        self._connection.executemany("DELETE FROM replies WHERE key = ?", keys)
+        for task_id, lease, key in self._execute(_REPLY_KEYS, (run_id,)).fetchall():
+            if task_id in task_ids:
+                self._execute("DELETE FROM replies WHERE key = ?", (key,))
+                self._execute("UPDATE reservations SET reply_key = NULL WHERE lease = ?", (lease,))
 
     def outcomes(self, run_id: str, task_id: str | None = None) -> list[tuple[str, str]]:
         query, values = "SELECT task_id, outcome FROM outcomes WHERE run_id = ?", [run_id]
@@ -326,7 +336,7 @@ def _parse_entry(row: tuple[Any, ...]) -> Entry:
         task_id=task_id,
         model=model,
     )
-    state, lease, expires_at, created_at, charged, charged_tokens, usage, ended_at = ended
+    state, lease, expires_at, created_at, charged, charged_tokens, usage, ended_at, reply_key = ended
     return Entry(
         hold,
         ReservationState(state),
@@ -337,4 +347,5 @@ def _parse_entry(row: tuple[Any, ...]) -> Entry:
         charged_tokens,
         None if usage is None else TokenUsage.model_validate_json(usage),
         ended_at,
+        reply_key,
     )

@@ -112,7 +112,6 @@ class _MemoryBooks(Books):
         self._runs: dict[str, list[Entry]] = {}
         self._ended: deque[str] = deque()
         self._replies: dict[str, bytes] = {}
-        self._reply_keys: dict[tuple[str | None, str | None], list[str]] = {}
         self._outcomes: dict[str, dict[str, tuple[bool, str]]] = {}
         self._positions = count(1)
         self._events: dict[str, list[tuple[int, str]]] = {}
@@ -225,15 +224,16 @@ class _MemoryBooks(Books):
     def reply(self, key: str) -> bytes | None:
         return self._replies.get(key)
 
-    def add_reply(self, entry: Entry, key: str, reply: bytes) -> None:
-        if key not in self._replies:
-            self._replies[key] = reply
-            self._reply_keys.setdefault((entry.hold.run_id, entry.hold.task_id), []).append(key)
+    def add_reply(self, key: str, reply: bytes) -> bool:
+        is_new = key not in self._replies
+        self._replies.setdefault(key, reply)
+        return is_new
 
     def forget_replies(self, run_id: str, task_ids: Collection[str]) -> None:
-        for task_id in task_ids:
-            for key in self._reply_keys.pop((run_id, task_id), ()):
-                self._replies.pop(key, None)
+        for entry in list(self._runs.get(run_id, ())):
+            if entry.hold.task_id in task_ids and entry.reply_key is not None:
+                self._replies.pop(entry.reply_key, None)
+                entry.reply_key = None
 
     def outcomes(self, run_id: str, task_id: str | None = None) -> list[tuple[str, str]]:
         found = self._outcomes.get(run_id, {})

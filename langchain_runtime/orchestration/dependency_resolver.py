@@ -12,6 +12,7 @@ from langchain_runtime.contracts.errors import (
     InvalidDAGError,
     InvalidInputError,
 )
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import DAG, DAGNode, Task
 from langchain_runtime.orchestration.task_ids import did_you_mean
 
@@ -46,10 +47,12 @@ class DependencyResolver:
                     raise _dependency_not_found(task_id, dependency, deps)
                 following[dependency].append(task_id)
         nodes = {
-            task_id: DAGNode(id=task_id, deps=needed, next=following[task_id], pending=len(needed))
+            task_id: trusted(
+                DAGNode, {"id": task_id, "deps": needed, "next": [*following[task_id]], "pending": len(needed)}
+            )
             for task_id, needed in deps.items()
         }
-        return DAG(nodes=nodes, edges=following)
+        return trusted(DAG, {"nodes": nodes, "edges": following})
 
     def validate(self, dag: DAG) -> None:
         """Check a graph before its run: every link is known on both of its ends, and there is no cycle.

@@ -183,6 +183,15 @@ class ForgetRules(LedgerDriver):
         self.ledger.forget("r", ["a"])
         assert self.ledger.replay("key") is None
 
+    def test_a_call_keeps_one_reply(self) -> None:
+        self.scope()
+        call = self.sent(run_id="r", task_id="a")
+        for key in ("first", "second"):
+            self.settle(call, 1, reply_key=key, reply=b"reply")
+        assert (self.ledger.replay("first"), self.ledger.replay("second")) == (b"reply", None)
+        self.ledger.forget("r", ["a"])
+        assert self.ledger.replay("first") is None
+
     def test_a_reply_belongs_to_the_task_that_bought_it_first(self) -> None:
         self.scope()
         for task in ("a", "b"):

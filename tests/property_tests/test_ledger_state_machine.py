@@ -80,7 +80,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.token_limits = {"daily": None, "recent": 110, "tenant": 120, "user": None}
         self.beyond_limits = False  # by a shadow, an uncovered charge or a lowered limit
         self.ids, self.keys = count(), count()
-        self.done, self.replies = {}, {}  # by run and task: whether it completed, and the replies that it bought
+        self.done, self.replies = {}, {}  # whether a task completed; by key, the call that bought the reply
 
     def teardown(self):
         for ledger in self.ledgers:
@@ -223,8 +223,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if call is None:
             assert answer[0] is InvalidInputError
             return
-        if key is not None:
-            self.replies.setdefault(key, (hold.run_id, hold.task_id, hold.id.encode()))
+        if key is not None and hold not in self.replies.values():
+            self.replies.setdefault(key, hold)
         if completes is not None:
             self.done[place] = self.done.get(place, False) or completes
         if call.state is not ReservationState.SETTLED:
@@ -266,9 +266,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for place in forgotten:
             del self.done[place]
         self.replies = {
-            key: (owner, task, reply)
-            for key, (owner, task, reply) in self.replies.items()
-            if owner != run or task not in tasks
+            key: hold for key, hold in self.replies.items() if hold.run_id != run or hold.task_id not in tasks
         }
 
     @rule(seconds=st.integers(1, 120) | st.sampled_from([3_600, 50_000, 90_000]))
@@ -322,8 +320,8 @@ class LedgerMachine(RuleBasedStateMachine):
             found = {task: outcome.state is TaskState.COMPLETED for task, outcome in self.each("outcomes", run).items()}
             assert found == {task: completed for (of, task), completed in self.done.items() if of == run}
         for key in ("k", "l", "m"):
-            known = self.replies.get(key)
-            assert self.each("replay", key) == (None if known is None else known[2])
+            hold = self.replies.get(key)
+            assert self.each("replay", key) == (None if hold is None else hold.id.encode())
 
 
 TestLedgerMachine = LedgerMachine.TestCase
