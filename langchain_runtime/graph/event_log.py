@@ -45,18 +45,20 @@ class EventLog:
 
     def emit(self, event: LifecycleEvent) -> None:
         """Publish an event."""
+        if self._loop.is_closed():
+            return
         if threading.get_ident() == self._thread:
             self._publish(event)
-        elif not self._loop.is_closed():
+        else:
             self._loop.call_soon_threadsafe(self._publish, event)
 
     def stream(self, value: Any) -> None:
         """Write a value of a body's own to the stream; it does not enter the journal."""
-        if self._write is None:
+        if self._write is None or self._loop.is_closed():
             return
         if threading.get_ident() == self._thread:
             self._context.run(self._write, value)
-        elif not self._loop.is_closed():
+        else:
             self._loop.call_soon_threadsafe(self._write, value, context=self._context)
 
     async def close(self) -> None:

@@ -417,6 +417,14 @@ class Trail:
         """Places that were left."""
         return {place for _, what, place in self.lines if what == "end"}
 
+    def run_again(self) -> int:
+        """How often a place was entered by a later process than one that had left it."""
+        left_by: dict[str, int] = {}
+        for number, what, place in self.lines:
+            if what == "end":
+                left_by.setdefault(place, number)
+        return sum(what == "begin" and number > left_by.get(place, number) for number, what, place in self.lines)
+
     def begun(self, *, after: int = -1) -> Counter[str]:
         """How often each place was entered, by processes after that one."""
         return Counter(place for number, what, place in self.lines if what == "begin" and number > after)
@@ -496,6 +504,16 @@ class Served:
         )
 
 
+LAST = frozenset({"end"})
+"""Where a process stops that is still to be killed: none finishes before."""
+
+
+def steps(site: Site, provider: Any) -> int:
+    """How far a run of the lanes has come; see ``STEPS``."""
+    bodies = {place for place in Trail.of(site).ended() if place in LANES and LANES[place][0] != "prompt"}
+    return len(bodies) + Served.by(provider).different.total()
+
+
 @dataclass(frozen=True)
 class Remains:
     """What there was when a process was dead."""
@@ -549,19 +567,14 @@ class Story:
 
 def tell(order: Order, provider: Any, when: Sequence[Moment]) -> Story:
     """Kill the run at each of the moments, then let it finish."""
-    kept = frozenset({"end"})  # no process finishes before all kills are done
 
     def start(number: int) -> Execution:
-        return Execution(carry_on, _numbered(order, number, kept))
+        return Execution(carry_on, replace(order, number=number, halts=LAST))
 
-    def steps() -> int:
-        return len(Trail.of(order.site).ended()) + Served.by(provider).different.total()
-
-    kills = tuple(Remains(Books.of(order.site), Served.by(provider)) for _ in kill_at(when, start, steps))
-    with Execution(carry_on, _numbered(order, len(when), frozenset())) as last:
+    kills = tuple(
+        Remains(Books.of(order.site), Served.by(provider))
+        for _ in kill_at(when, start, lambda: steps(order.site, provider))
+    )
+    with Execution(carry_on, replace(order, number=len(when))) as last:
         outputs = last.wait_for("ended")
     return Story(outputs, kills, Books.of(order.site), Served.by(provider), Trail.of(order.site))
-
-
-def _numbered(order: Order, number: int, halts: frozenset[str]) -> Order:
-    return replace(order, number=number, halts=halts)

@@ -51,5 +51,6 @@ def test_an_agent_that_dies_after_its_second_reply_buys_only_the_third(tmp_path,
 def run_whole(folder, loopback, order):
     folder.mkdir()
     with loopback.serving(folder / "provider.jsonl", writer=Inquisitive()) as provider:
-        with Execution(carry_on, replace(order, site=Site(folder, provider.base_url))) as only:
+        whole = replace(order, site=Site(folder, provider.base_url))
+        with Execution(carry_on, whole) as only:
             return only.wait_for("ended")

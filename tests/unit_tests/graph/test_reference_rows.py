@@ -179,7 +179,9 @@ async def test_status_is_live_while_the_first_tasks_run_Z26_Q11():
     await started.wait()
     run = await graph.aget_run(config)
     assert run.tasks["quick"].state is TaskState.COMPLETED
-    assert ("task_started", "slow") in {(event.kind, getattr(event, "task", None)) for event in events}
+    async with asyncio.timeout(5):  # until the stream has brought it, though the task still runs
+        while ("task_started", "slow") not in {(event.kind, getattr(event, "task", None)) for event in events}:
+            await asyncio.sleep(0.01)
     release.set()
     await following
 
