@@ -117,7 +117,7 @@ def functional(dag: Dag, saver: Saver | None = None, _ledger: Ledger | None = No
 
     @entrypoint(checkpointer=saver)
     async def flow(_: Any) -> dict[str, Any]:
-        return {"results": await by_hand(dag, lambda task_id: tasks[task_id](None))}
+        return {"results": await by_hand(dag, lambda task_id, _: tasks[task_id](None))}
 
     return lambda: flow.ainvoke({}, config_of(dag))
 
@@ -126,23 +126,23 @@ def bare(dag: Dag, _saver: Saver | None = None, _ledger: Ledger | None = None) -
     bodies = {task_id: body(delay) for task_id, (_, delay) in dag.items()}
 
     async def run() -> dict[str, Any]:
-        return {"results": await by_hand(dag, lambda task_id: asyncio.ensure_future(bodies[task_id](None)))}
+        return {"results": await by_hand(dag, lambda task_id, _: asyncio.ensure_future(bodies[task_id](None)))}
 
     return run
 
 
-async def by_hand(dag: Dag, start: Callable[[str], Any]) -> dict[str, int]:
-    """Start each task when its dependencies are done; what ``start`` returns is a future."""
+async def by_hand(dag: Dag, start: Callable[[str, Mapping[str, Any]], Any]) -> dict[str, Any]:
+    """Start each task, with the results so far, when its dependencies are done; ``start`` returns a future."""
     missing = {task_id: len(deps) for task_id, (deps, _) in dag.items()}
     followers: dict[str, list[str]] = {task_id: [] for task_id in dag}
     for task_id, (deps, _) in dag.items():
         for dep in deps:
             followers[dep].append(task_id)
     done: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-    results: dict[str, int] = {}
+    results: dict[str, Any] = {}
 
     def begin(task_id: str) -> None:
-        start(task_id).add_done_callback(lambda future: done.put_nowait((task_id, future)))
+        start(task_id, results).add_done_callback(lambda future: done.put_nowait((task_id, future)))
 
     for task_id in [task_id for task_id, count in missing.items() if not count]:
         begin(task_id)

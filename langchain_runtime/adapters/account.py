@@ -8,6 +8,7 @@ and everything around it.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,7 +31,7 @@ class _Progress:
     """What changes while an account is in use; calls of one body may run in several threads."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    calls: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
     hold_taken: bool = False
     deferred: Settlement | None = None
 
@@ -83,12 +84,16 @@ class Account:
             progress.hold_taken = True
             return self.hold
 
-    def next_call(self) -> int:
-        """Number of the next call under this account: the same in every execution of a deterministic body."""
+    def next_call(self, request: str) -> int:
+        """Number of the next call among those under this account that make the same request.
+
+        So a reply is found again in whatever order calls are made, and by an agent that goes on from a checkpoint of
+        its own and leaves out what it did before.
+        """
         progress = self._progress
         with progress.lock:
-            number = self.first_call + progress.calls
-            progress.calls += 1
+            number = self.first_call + progress.calls[request]
+            progress.calls[request] += 1
             return number
 
     @property

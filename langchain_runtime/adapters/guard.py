@@ -22,7 +22,7 @@ from langchain_runtime.adapters.account import Account, Charge, charges, current
 from langchain_runtime.adapters.holds import CallHolds, Held, release
 from langchain_runtime.adapters.pacing import CallPace, Pace
 from langchain_runtime.adapters.pricing import Pricing, list_price
-from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key, without_usage
+from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key, request_digest, without_usage
 from langchain_runtime.adapters.request_bounds import CallBound, TermsMemo
 from langchain_runtime.adapters.stream_meter import StreamMeter, mark_cut_replies
 from langchain_runtime.adapters.usage import ReportedUsage, usage_of_error, usage_of_result
@@ -230,15 +230,13 @@ class GuardedCall:
         return min(read, bound.input_tokens) + bound.output_cap * terms.choices
 
     def _replay(self, run: Account) -> Plan[ChatResult | None]:
-        self._reply_key = reply_key(
-            str(run.run_id),
-            run.task_id,
-            run.next_call(),
+        request = request_digest(
             model=providers.model_id(self._model, self._asked),
             messages=self._messages,
             stop=self._stop,
             kwargs=self._asked,
         )
+        self._reply_key = reply_key(str(run.run_id), run.task_id, run.next_call(request), request)
         data = yield Step(run.ledger, "replay", (self._reply_key,))
         reply = None if data is None else decode_reply(data)
         if reply is not None and (hold := run.take_hold()) is not None:

@@ -52,22 +52,12 @@ def decode_reply(data: bytes) -> ChatResult | None:
     return ChatResult(generations=generations, llm_output=record["llm_output"])
 
 
-def reply_key(
-    run_id: str,
-    task_id: str | None,
-    call_no: int,
-    *,
-    model: str,
-    messages: Sequence[BaseMessage],
-    stop: Sequence[str] | None,
-    kwargs: Mapping[str, Any],
+def request_digest(
+    *, model: str, messages: Sequence[BaseMessage], stop: Sequence[str] | None, kwargs: Mapping[str, Any]
 ) -> str:
-    """Name of a call's reply: the same for the same request at the same place of the run, in every process.
+    """What a call asks for, in 64 hexadecimal digits: the same for the same request in every process.
 
     Args:
-        run_id: The run.
-        task_id: Its task; None outside tasks.
-        call_no: Number of the call within the task, from 0.
         model: The model's id.
         messages: What is sent, oldest first.
         stop: Stop sequences; None for none.
@@ -80,8 +70,19 @@ def reply_key(
         "kwargs": dict(kwargs),
     }
     text = json.dumps(request, sort_keys=True, default=_plain)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{run_id}:{task_id or ''}:{call_no}:{digest}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def reply_key(run_id: str, task_id: str | None, call_no: int, request: str) -> str:
+    """Name of a call's reply.
+
+    Args:
+        run_id: The run.
+        task_id: Its task; None outside tasks.
+        call_no: How many equal requests the task has made before; see ``Account.next_call``.
+        request: Its ``request_digest``.
+    """
+    return f"{run_id}:{task_id or ''}:{call_no}:{request}"
 
 
 def _plain(value: Any) -> Any:

@@ -11,9 +11,12 @@ import contextvars
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_config
 
 _SCRATCHPAD: Final = "__pregel_scratchpad"
 """LangGraph's own bookkeeping of the node that runs. The name is private: without it tasks cannot ask humans."""
+
+_TASK_ID: Final = "__pregel_task_id"
 
 _COUNTER: Final = "call_counter"
 
@@ -37,3 +40,8 @@ def number_of_call() -> int:
 def number_call(number: int) -> None:
     """Set the number of the next LangGraph task that is called in this context; a name and a number are used once."""
     _number.set(number)
+
+
+def langgraph_task_id() -> str:
+    """Id of the LangGraph task that runs now: another one for each checkpoint that a graph is run from."""
+    return str(get_config().get("configurable", {}).get(_TASK_ID, ""))

@@ -56,7 +56,7 @@ class CompiledRunGraph(RunThreads):
     """
 
     _stops: tuple[frozenset[str], frozenset[str]]
-    _runs_as: tuple[BaseCheckpointSaver[Any], Self] | None
+    _runs_as: tuple[tuple[BaseCheckpointSaver[Any], bool, bool], Self] | None
 
     @classmethod
     def of(
@@ -128,7 +128,7 @@ class CompiledRunGraph(RunThreads):
             config = self._made_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": self._threads(settings)}
         try:
-            graph = self._journaling() if settings.journaled else self
+            graph = self._with_saver_for(settings, sync=True)
             stops = self._native_stops(settings)
             with on_ctrl_c(partial(self._execution.abort, settings.key, "interrupted")):
                 yield from CompiledStateGraph.stream(graph, input, config, **stops, **kwargs)
@@ -154,7 +154,7 @@ class CompiledRunGraph(RunThreads):
             config = await self._amade_ready(input, config)
         config = {**self._own_config(config, settings), "max_concurrency": _NO_GATE}
         try:
-            graph = self._journaling() if settings.journaled else self
+            graph = self._with_saver_for(settings, sync=False)
             stops = self._native_stops(settings)
             async for chunk in CompiledStateGraph.astream(graph, input, config, **stops, **kwargs):
                 yield chunk
@@ -320,13 +320,15 @@ class CompiledRunGraph(RunThreads):
         in_memory = isinstance(self._execution.services.ledger, InMemoryLedger)
         return in_memory and self._has_saver() and not isinstance(self.checkpointer, InMemorySaver)
 
-    def _journaling(self) -> Self:
+    def _with_saver_for(self, settings: RunSettings, *, sync: bool) -> Self:
         """The graph as LangGraph runs it: its checkpointer keeps nothing that the journal does."""
         saver = self.checkpointer
-        if not isinstance(saver, BaseCheckpointSaver):
+        if settings.nested or not isinstance(saver, BaseCheckpointSaver) or not (settings.journaled or sync):
             return self
-        if self._runs_as is None or self._runs_as[0] is not saver:
-            runs_as = (saver, self.copy({"checkpointer": JournaledSaver(saver)}))
+        kind = (saver, settings.journaled, sync)
+        if self._runs_as is None or self._runs_as[0] != kind:
+            own = JournaledSaver(saver, journaled=settings.journaled, sync=sync)
+            runs_as = (kind, self.copy({"checkpointer": own}))
             self.__dict__["_runs_as"] = runs_as
             return runs_as[1]
         return self._runs_as[1]

@@ -17,7 +17,7 @@ from langchain_runtime.adapters.account import Charge
 from langchain_runtime.adapters.leases import LEASE_SECONDS, lease_keeper
 from langchain_runtime.adapters.pacing import expected_use
 from langchain_runtime.adapters.providers import model_id
-from langchain_runtime.adapters.replies import reply_key
+from langchain_runtime.adapters.replies import reply_key, request_digest
 from langchain_runtime.adapters.request_bounds import CallBound, bound_call
 from langchain_runtime.backends.in_process import first_call_of
 from langchain_runtime.backends.task_body import call_arguments
@@ -182,15 +182,13 @@ class Dispatcher:
                 continue  # it cannot have answered
             candidate = job.model_copy(update={"model": name, "messages": compaction.bundle.messages})
             arguments = call_arguments(candidate)
-            key = reply_key(
-                self._run_id,
-                job.task_id,
-                first_call_of(candidate),
+            request = request_digest(
                 model=model_id(chat_model, arguments),
                 messages=compaction.bundle.messages,
                 stop=None,
                 kwargs=arguments,
             )
+            key = reply_key(self._run_id, job.task_id, first_call_of(candidate), request)
             if await self._services.ledger.areplay(key) is not None:
                 return candidate
         return None

@@ -17,7 +17,7 @@ from langchain_runtime.backends import InProcessBackend, TaskBody
 from langchain_runtime.backends.in_process import RunContext
 from langchain_runtime.backends.json_values import unfit
 from langchain_runtime.contracts.budget import Budget, Scope
-from langchain_runtime.contracts.errors import InvalidDAGError, InvalidInputError, RunCompletedError
+from langchain_runtime.contracts.errors import InvalidInputError, RunCompletedError
 from langchain_runtime.contracts.events import RunStarted
 from langchain_runtime.contracts.identifiers import check_run_id
 from langchain_runtime.contracts.run import RunHeader, RunPolicy, RunState, TaskOutcome, TaskState
@@ -26,6 +26,7 @@ from langchain_runtime.graph.bodies import TaskModels, task_body
 from langchain_runtime.graph.dispatch import Dispatcher
 from langchain_runtime.graph.driver import Driver
 from langchain_runtime.graph.event_log import EventLog
+from langchain_runtime.graph.graph_changes import check_same_graph
 from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.ladders import Descent
 from langchain_runtime.graph.open_run import OpenRun, Ways, paid_for, used_so_far
@@ -110,7 +111,7 @@ class Execution:
     async def open(self, state: RunGraphState, config: RunnableConfig, ways: Ways) -> OpenRun:
         """Take the state's run up from where its journal says it is; ``OpenRun.carry_out`` must follow."""
         header = RunHeader.model_validate(state["run"])
-        self._check_same_graph(header)
+        check_same_graph(header, self.spec)
         ledger = self.services.ledger
         log = EventLog(ledger, get_stream_writer() if settings_of(config).shows_events else None)
         keeper = lease_keeper(ledger)
@@ -136,9 +137,10 @@ class Execution:
             driver.abort(reason)
         return driver is not None
 
-    def _let_go(self, run_id: str, key: object) -> None:
-        self.drivers.pop(run_id, None)
+    def _let_go(self, run_id: str, key: object, driver: Driver) -> None:
         self.drivers.pop(key, None)
+        if self.drivers.get(run_id) is driver:  # the run may have been taken up again meanwhile
+            del self.drivers[run_id]
         self.services.gates.forget(run_id)
 
     def keeps_answers(self, config: RunnableConfig) -> bool:
@@ -242,7 +244,7 @@ class Execution:
             driver=driver,
             ledger=ledger,
             log=log,
-            let_go=partial(self._let_go, run_id, settings_of(config).key),
+            let_go=partial(self._let_go, run_id, settings_of(config).key, driver),
         )
 
     def _ended(
@@ -284,13 +286,6 @@ class Execution:
                 found += account.budgets
             account = account.enclosing
         return tuple({budget.scope: budget for budget in found[::-1]}.values())[::-1]
-
-    def _check_same_graph(self, header: RunHeader) -> None:
-        if header.spec_hash != self.spec.fingerprint:
-            raise InvalidDAGError(
-                f"run {header.run_id!r} was started with a different graph",
-                hint="resume it with the graph it was started with, or start a new run",
-            )
 
 
 def _check_inputs(inputs: Any) -> None:

@@ -71,9 +71,7 @@ class OwnContexts:
         is_same = all(made[key] == contexts._configurable[key] for key in (_NAMESPACE, _TASK_ID))
         return contexts if is_same else None
 
-    def config_of(
-        self, task_id: str, number: int, *, call: Callable[..., Any] | None = None
-    ) -> RunnableConfig:
+    def config_of(self, task_id: str, number: int, *, call: Callable[..., Any] | None = None) -> RunnableConfig:
         """The config of a task's body.
 
         Args:

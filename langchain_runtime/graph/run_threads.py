@@ -1,7 +1,7 @@
 """What LangGraph's users do with a thread, for a graph of tasks: look at its state, edit it, go back, run parts again.
 
 Each method does I/O and nothing else; what is to be seen, and what is to be changed, is decided in ``thread_state`` and
-``thread_edits``.
+``thread_edits``. ``bulk_update_state`` stays LangGraph's own: it writes what it is given, and forgets nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from langchain_runtime.graph.run_view import assemble_run, header_of, outcomes_o
 from langchain_runtime.graph.supersteps import Supersteps
 from langchain_runtime.graph.thread_edits import (
     Revision,
-    Standing,
     edition,
     goes_on_as_it_is,
     migration,
     rerun,
     resumption,
 )
+from langchain_runtime.graph.thread_standing import Standing
 from langchain_runtime.graph.thread_state import (
     begun_run,
     has_no_run,

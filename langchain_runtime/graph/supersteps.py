@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Interrupt, interrupt
+from langgraph.types import Interrupt
 
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.run import TaskOutcome
@@ -35,7 +35,7 @@ from langchain_runtime.graph.run_settings import settings_of
 from langchain_runtime.graph.run_view import finish
 from langchain_runtime.graph.state import RunGraphState, RunInput, RunOutput
 from langchain_runtime.graph.task_calls import LangGraphCalls, RunJob
-from langchain_runtime.graph.top_ups import Answer
+from langchain_runtime.graph.top_ups import Answer, ask_here
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class _Question:
     """Work for a node: ask a human."""
 
     question: dict[str, Any]
-    reply: asyncio.Future[Any]
+    reply: asyncio.Future[Answer]
 
 
 class Session:
@@ -264,9 +264,9 @@ class Session:
 
     async def _ask(self, waiting: Sequence[str], question: dict[str, Any]) -> Answer:
         """Let the node of a waiting task ask; its answers are kept there."""
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._put(waiting[0], _Question(question, reply))
-        return Answer(self._node_of(waiting[0]), await reply)
+        return await reply
 
     async def _do(self, item: _Body | _Question, node: str, questions: list[Interrupt]) -> None:
         """Do a piece of work in the context of its node."""
@@ -288,7 +288,7 @@ class Session:
 
     async def _done(self, item: _Body | _Question, node: str) -> Any:
         if isinstance(item, _Question):
-            return interrupt(item.question)
+            return await ask_here((), item.question)
         if item.job.task_id == node:
             return await item.run(item.job)
         number_call(item.number)

@@ -27,7 +27,7 @@ from langgraph.cache.base import BaseCache
 from langgraph.cache.memory import InMemoryCache
 
 from langchain_runtime.adapters.providers import model_id
-from langchain_runtime.adapters.replies import reply_key
+from langchain_runtime.adapters.replies import request_digest
 from langchain_runtime.backends.task_body import FunctionBody, RunnableBody, TaskBody, call_arguments
 from langchain_runtime.contracts.errors import TaskTimeoutError
 from langchain_runtime.contracts.job import TaskJob
@@ -91,9 +91,7 @@ class TaskCache:
             "response_format": definition.response_format,
             "tools": [convert_to_openai_tool(tool) for tool in definition.tools],
         }
-        return reply_key(
-            "", None, 0, model=model_id(model, {}), messages=job.messages or (), stop=None, kwargs=settings
-        ).rpartition(":")[2]
+        return request_digest(model=model_id(model, {}), messages=job.messages or (), stop=None, kwargs=settings)
 
     async def get_or_run(
         self,

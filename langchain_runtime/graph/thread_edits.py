@@ -7,9 +7,8 @@ one and nothing in the other: the change is made again, and no result is taken f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -21,17 +20,16 @@ from langchain_runtime.contracts.identifiers import CHILD_SEPARATOR
 from langchain_runtime.contracts.run import RunHeader, RunState, TaskOutcome, now
 from langchain_runtime.graph.graph_changes import check_same_graph, graph_difference
 from langchain_runtime.graph.growth import RunTasks
-from langchain_runtime.graph.run_view import header_of, outcomes_of
+from langchain_runtime.graph.run_view import header_of
 from langchain_runtime.graph.spec import GraphSpec
-from langchain_runtime.graph.thread_state import begins_anew, is_completed
+from langchain_runtime.graph.thread_standing import Standing
+from langchain_runtime.graph.thread_state import begins_anew
 from langchain_runtime.graph.thread_values import Edit, checked_inputs, edited_outcome
-from langchain_runtime.orchestration.task_ids import did_you_mean
 
 Steps = tuple[tuple[StateUpdate, ...], ...]
 """For LangGraph's ``bulk_update_state``."""
 
 _NOTHING_IS_NEXT: Final = (StateUpdate(None, END),)
-_ENDED_BADLY: Final = frozenset({RunState.FAILED, RunState.ABORTED})
 
 
 @dataclass(frozen=True)
@@ -51,54 +49,6 @@ class Revision:
     steps: Steps = ()
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A run as one snapshot of its thread has it, to be changed.
-
-    Attributes:
-        spec: The graph, as it is now.
-        header: The run.
-        snapshot: LangGraph's own.
-        journal: What the ledger knows of it, of any time.
-        newest: Whether the snapshot is the thread's newest: then what the journal knows counts, too.
-        native: Whether tasks are nodes of LangGraph's own.
-    """
-
-    spec: GraphSpec
-    header: RunHeader
-    snapshot: StateSnapshot
-    journal: Mapping[str, TaskOutcome]
-    newest: bool
-    native: bool
-
-    @cached_property
-    def outcomes(self) -> dict[str, TaskOutcome]:
-        """What is known of each task at that time."""
-        own = outcomes_of(self.snapshot.values)
-        return {**self.journal, **own} if self.newest else own
-
-    @cached_property
-    def tasks(self) -> RunTasks:
-        """All tasks of the run, those included that joined it at other times."""
-        tasks = RunTasks(self.spec)
-        tasks.show({**self.journal, **self.outcomes})
-        return tasks
-
-    def check_known(self, task_ids: Iterable[str]) -> None:
-        """Refuse names of tasks that the run does not have.
-
-        Raises:
-            InvalidInputError: There is one.
-        """
-        for task_id in task_ids:
-            if task_id not in self.tasks:
-                known = [record.id for record in self.tasks.records()]
-                raise InvalidInputError(
-                    f"run {self.header.run_id!r} has no task {task_id!r}",
-                    hint=did_you_mean(task_id, known) or f"its tasks: {', '.join(known[:10])}",
-                )
-
-
 # --- revisions -------------------------------------------------------------------------------------------------------
 
 
@@ -113,7 +63,7 @@ def goes_on_as_it_is(
     if begins_anew(snapshot):
         return True
     standing = Standing(spec, header_of(snapshot, config), snapshot, {}, newest=newest, native=native)
-    ended_well = standing.header.state not in _ENDED_BADLY and not _goes_on_out_of_reach(standing)
+    ended_well = not standing.ended_badly and not standing.goes_on_out_of_reach
     return ended_well and (newest or not snapshot.next)
 
 
@@ -127,9 +77,9 @@ def resumption(standing: Standing) -> Revision:
         InvalidDAGError: It was started with another graph.
     """
     check_same_graph(standing.header, standing.spec)
-    if standing.header.state in _ENDED_BADLY or _goes_on_out_of_reach(standing):
+    if standing.ended_badly or standing.goes_on_out_of_reach:
         return revision(standing)
-    forget = _all_known(standing) - _completed(standing).keys()
+    forget = standing.known - standing.completed.keys()
     return Revision(standing.header.run_id, tuple(sorted(forget)))
 
 
@@ -213,10 +163,12 @@ def revision(
         inputs: The run's new inputs; None for those it has.
         header: The run's, where it goes over to another graph: then nothing stays of tasks that this one does not have.
     """
-    edited, completed = edited or {}, _completed(standing)
+    edited, completed = edited or {}, standing.completed
     dropped = _with_all_downstream(standing.tasks, redo, edited) - edited.keys()
     kept = {task_id: outcome for task_id, outcome in completed.items() if task_id not in dropped | edited.keys()}
-    forget = {*dropped, *edited} if standing.newest and header is None else _all_known(standing) - kept.keys()
+    forget = {*dropped, *edited} if standing.newest else standing.known - kept.keys()
+    if header is not None:
+        forget = forget | {task_id for task_id in standing.known if task_id not in standing.tasks}
     results = {task_id: outcome.model_dump(mode="json") for task_id, outcome in {**kept, **edited}.items()}
     update: dict[str, Any] = {
         "results": Overwrite(results),
@@ -260,39 +212,7 @@ def _is_child(task_id: str, of: str) -> bool:
     return task_id.rpartition(CHILD_SEPARATOR)[0] == of
 
 
-def _completed(standing: Standing) -> dict[str, TaskOutcome]:
-    return {
-        task_id: outcome
-        for task_id, outcome in standing.outcomes.items()
-        if is_completed(outcome) and task_id in standing.tasks
-    }
-
-
-def _all_known(standing: Standing) -> set[str]:
-    return {*standing.journal, *standing.outcomes, *(record.id for record in standing.tasks.records())}
-
-
 # --- what LangGraph is told ------------------------------------------------------------------------------------------
-
-
-def _goes_on_out_of_reach(standing: Standing) -> bool:
-    """Whether LangGraph would go on behind nodes whose tasks are to be tried again, or are not done yet.
-
-    The latter because of a saver that writes in the background: see ``thread_state``.
-    """
-    dag, outcomes = standing.spec.dag.nodes, outcomes_of(standing.snapshot.values)
-    joined = _joined(standing)
-    has_failed = any(not is_completed(outcome) for outcome in outcomes.values())
-    is_early = any(dep not in outcomes for name in joined if name in dag for dep in dag[name].deps)
-    return bool(joined) and (has_failed or is_early)
-
-
-def _joined(standing: Standing) -> list[str]:
-    """Nodes that are next because others before them have ended; that outlasts an update, unlike all other triggers."""
-    dag = standing.spec.dag.nodes
-    if not standing.native:
-        return []
-    return [name for name in standing.snapshot.next if (name in dag and dag[name].deps) or (name == "driver" and dag)]
 
 
 def _steps(standing: Standing, update: dict[str, Any], *, in_place: bool, afresh: bool) -> Steps:
@@ -304,8 +224,8 @@ def _steps(standing: Standing, update: dict[str, Any], *, in_place: bool, afresh
         in_place: Whether nothing that was finished is undone: then nodes that are next may stay so.
         afresh: Whether the nodes are others than they were: what they have told one another counts no more.
     """
-    joined, begin = _joined(standing), (StateUpdate(update, "prepare"),)
-    if in_place and joined and len(joined) == len(standing.snapshot.next) and not _goes_on_out_of_reach(standing):
+    joined, begin = standing.joined, (StateUpdate(update, "prepare"),)
+    if in_place and joined and len(joined) == len(standing.snapshot.next) and not standing.goes_on_out_of_reach:
         return ((StateUpdate(update, "finish"),),)
     if standing.native and afresh and standing.spec.tasks:
         return (tuple(StateUpdate({}, task_id) for task_id in standing.spec.tasks), _NOTHING_IS_NEXT, begin)

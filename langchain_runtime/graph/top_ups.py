@@ -11,11 +11,12 @@ from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.graph.call_ids import langgraph_task_id
 from langchain_runtime.graph.refusals import Refusals
 
 
 class Answer(NamedTuple):
-    """What a human answered; ``place`` is where the question was asked, the same on every resume."""
+    """What a human answered; ``place`` is the LangGraph task that has asked, the same on every resume."""
 
     place: str
     value: Any
@@ -27,7 +28,7 @@ AskHuman = Callable[[Sequence[str], dict[str, Any]], Awaitable[Answer]]
 
 async def ask_here(_waiting: Sequence[str], question: dict[str, Any]) -> Answer:
     """Interrupt the node that is running."""
-    return Answer("", interrupt(question))
+    return Answer(langgraph_task_id(), interrupt(question))
 
 
 class TopUps:
@@ -62,7 +63,7 @@ class TopUps:
             # another question does no harm.
             try:
                 amount = _added(answer, self._budget.currency)
-                key = ":".join(part for part in (self._budget.scope, place, str(number)) if part)
+                key = f"{self._budget.scope}:{place}:{number}"
                 await self._ledger.atop_up(str(question["scope"]), amount.nano, key=key)
             except InvalidInputError as error:
                 asked = {**question, "problem": f"cannot use the answer {answer!r}: {error}"}

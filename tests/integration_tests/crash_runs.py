@@ -7,6 +7,7 @@ Processes are forked by a server that has imported everything: to start one take
 
 import asyncio
 import hashlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import partial
+from functools import partial, wraps
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
@@ -111,6 +112,8 @@ class Stage:
     def __init__(self, order: Order, report: Connection) -> None:
         self._order = order
         self._report = report
+        self._steps = 0
+        self._counting = threading.Lock()
         self.model = ChatOpenAI(model=MODEL, base_url=order.site.base_url, api_key="none", max_tokens=60)
 
     def policy(self, **fields: Any) -> RunPolicy:
@@ -131,6 +134,39 @@ class Stage:
         if place in self._order.halts:
             self._report.send(("halted", place))
             threading.Event().wait()
+
+    def steps(self, thing: Any, *names: str) -> Any:
+        """The object, of which each return of these methods is a step: the process may stop after any of them."""
+        for name in names:
+            method = getattr(thing, name)
+            setattr(
+                thing, name, self._async_step(method) if inspect.iscoroutinefunction(method) else self._step(method)
+            )
+        return thing
+
+    def _step(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            self._count_step()
+            return result
+
+        return call
+
+    def _async_step(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            result = await method(*args, **kwargs)
+            self._count_step()
+            return result
+
+        return call
+
+    def _count_step(self) -> None:
+        with self._counting:
+            self._steps += 1
+            step = f"step-{self._steps}"
+        self.halt(step)
 
     def _leave(self, what: str, place: str) -> None:
         trail = os.open(self._order.site.trail, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -212,6 +248,14 @@ def _lanes(stage: Stage) -> RunGraph:
     return graph
 
 
+def _few(stage: Stage) -> RunGraph:
+    """One task of each kind; their writes are few enough to die after each of them."""
+    graph = RunGraph(stage.policy(budget_limit=Cost.usd(1)), model=stage.model)
+    graph.add_task("note", partial(note, stage, "note"))
+    graph.add_task("prompt", prompt=question("prompt"), deps=["note"])
+    return graph.add_task("talk", partial(talk, stage, "talk"), deps=["note"])
+
+
 def _tool(stage: Stage) -> Callable[[str], str]:
     used = 0
 
@@ -269,6 +313,7 @@ def _gate(stage: Stage, _: Mapping[str, Any]) -> str:
 
 SCENES: Mapping[str, Callable[[Stage], RunGraph]] = {
     "lanes": _lanes,
+    "few": _few,
     "agent of a prompt": _agent_prompt,
     "agent as a body": _agent_body,
     "agent in a function": _agent_in_a_function,
@@ -290,7 +335,8 @@ def carry_on(order: Order, report: Connection) -> None:
 
 
 def _invoke(order: Order, stage: Stage, report: Connection) -> None:
-    with SqliteSaver.from_conn_string(str(order.site.checkpoints)) as saver, closing(_ledger(order)) as ledger:
+    with SqliteSaver.from_conn_string(str(order.site.checkpoints)) as plain, closing(_ledger(order, stage)) as ledger:
+        saver = stage.steps(plain, "put", "put_writes")
         graph = SCENES[order.scene](stage).compile(checkpointer=saver, ledger=ledger, mode=order.mode)
         output = graph.invoke(_given(order, graph.get_state(CONFIG).created_at), CONFIG)
         report.send(_news(output))
@@ -298,18 +344,20 @@ def _invoke(order: Order, stage: Stage, report: Connection) -> None:
 
 
 async def _ainvoke(order: Order, stage: Stage, report: Connection) -> None:
-    async with AsyncSqliteSaver.from_conn_string(str(order.site.checkpoints)) as saver:
-        with closing(_ledger(order)) as ledger:
+    async with AsyncSqliteSaver.from_conn_string(str(order.site.checkpoints)) as plain:
+        saver = stage.steps(plain, "aput", "aput_writes")
+        with closing(_ledger(order, stage)) as ledger:
             graph = SCENES[order.scene](stage).compile(checkpointer=saver, ledger=ledger, mode=order.mode)
             output = await graph.ainvoke(_given(order, (await graph.aget_state(CONFIG)).created_at), CONFIG)
             report.send(_news(output))
             stage.halt("output")
 
 
-def _ledger(order: Order) -> SqliteLedger:
+def _ledger(order: Order, stage: Stage) -> SqliteLedger:
     ledger = SqliteLedger(order.site.ledger)
     ledger.abandon(RUN_ID)  # whoever had the run before is dead: nobody has to wait until its leases run out
-    return ledger
+    writes = ("open_scope", "reserve", "mark_sent", "settle", "release", "record_outcome", "append_events", "top_up")
+    return stage.steps(ledger, *writes)
 
 
 def _given(order: Order, begun: Any) -> Any:
@@ -330,7 +378,7 @@ def _news(output: Mapping[str, Any]) -> tuple[str, Any]:
 class Execution:
     """A process that has a run in its hands; killed at the end of the block, if not before."""
 
-    def __init__(self, target: Callable[..., None], order: Any) -> None:
+    def __init__(self, target: Callable[[Order, Connection], None], order: Order) -> None:
         self._news, report = PROCESSES.Pipe(duplex=False)
         self._process = PROCESSES.Process(target=target, args=(order, report), daemon=True)
         self._process.start()
@@ -390,16 +438,6 @@ def moments(chance: random.Random, count: int) -> list[Moment]:
     return [Moment(step, chance.uniform(0, 2 * LATENCY)) for step in steps]
 
 
-def kill_at(when: Sequence[Moment], start: Callable[[int], Execution], steps: Callable[[], int]) -> Iterator[int]:
-    """Start processes one after another and kill each at its moment; yields the number of each that is dead."""
-    for number, moment in enumerate(when):
-        with start(number) as execution:
-            execution.wait_until(lambda: steps() >= moment.steps)  # noqa: B023 - called in this turn only
-            time.sleep(moment.later)  # not a wait for something: the random moment itself
-            execution.kill()
-        yield number
-
-
 @dataclass(frozen=True)
 class Trail:
     """What bodies have written about themselves."""
@@ -413,9 +451,9 @@ class Trail:
         words = (line.split() for line in text.splitlines())
         return cls(tuple((int(number), what, place) for number, what, place in words))
 
-    def ended(self) -> set[str]:
-        """Places that were left."""
-        return {place for _, what, place in self.lines if what == "end"}
+    def left(self) -> Counter[str]:
+        """How often each place was left."""
+        return Counter(place for _, what, place in self.lines if what == "end")
 
     def run_again(self) -> int:
         """How often a place was entered by a later process than one that had left it."""
@@ -470,6 +508,10 @@ class Books:
         """The reservations in a state."""
         return frozenset(each.hold.id for each in self.reservations if each.state is state)
 
+    def under_way(self) -> int:
+        """Calls that were sent, and of which nobody knows what became."""
+        return self.count(ReservationState.SENT).total()
+
     def charged(self, task_id: str) -> Decimal:
         """What a task has cost."""
         nano = sum(each.charged_nano or 0 for each in self.reservations if each.hold.task_id == task_id)
@@ -510,8 +552,20 @@ LAST = frozenset({"end"})
 
 def steps(site: Site, provider: Any) -> int:
     """How far a run of the lanes has come; see ``STEPS``."""
-    bodies = {place for place in Trail.of(site).ended() if place in LANES and LANES[place][0] != "prompt"}
+    bodies = {place for place in Trail.of(site).left() if place in LANES and LANES[place][0] != "prompt"}
     return len(bodies) + Served.by(provider).different.total()
+
+
+def kill_at(
+    when: Sequence[Moment], target: Callable[[Order, Connection], None], order: Order, provider: Any
+) -> Iterator[None]:
+    """Start processes one after another and kill each at its moment; yields when one is dead."""
+    for number, moment in enumerate(when):
+        with Execution(target, replace(order, number=number, halts=LAST)) as execution:
+            execution.wait_until(lambda: steps(order.site, provider) >= moment.steps)  # noqa: B023 - called in this turn only
+            time.sleep(moment.later)  # not a wait for something: the random moment itself
+            execution.kill()
+        yield
 
 
 @dataclass(frozen=True)
@@ -520,6 +574,11 @@ class Remains:
 
     books: Books
     served: Served
+
+    @classmethod
+    def of(cls, site: Site, provider: Any) -> Self:
+        """As it is now."""
+        return cls(Books.of(site), Served.by(provider))
 
 
 @dataclass(frozen=True)
@@ -539,6 +598,11 @@ class Story:
     books: Books
     served: Served
     trail: Trail
+
+    @property
+    def bill(self) -> Decimal:
+        """The provider's."""
+        return sum(self.served.bills.values(), Decimal(0))
 
     def run_again(self) -> set[str]:
         """Finished tasks of which a body was entered, money reserved or a request served after that."""
@@ -567,14 +631,12 @@ class Story:
 
 def tell(order: Order, provider: Any, when: Sequence[Moment]) -> Story:
     """Kill the run at each of the moments, then let it finish."""
+    deaths = kill_at(when, carry_on, order, provider)
+    return finish(order, provider, [Remains.of(order.site, provider) for _ in deaths])
 
-    def start(number: int) -> Execution:
-        return Execution(carry_on, replace(order, number=number, halts=LAST))
 
-    kills = tuple(
-        Remains(Books.of(order.site), Served.by(provider))
-        for _ in kill_at(when, start, lambda: steps(order.site, provider))
-    )
-    with Execution(carry_on, replace(order, number=len(when))) as last:
+def finish(order: Order, provider: Any, kills: Sequence[Remains] = ()) -> Story:
+    """Let one more process finish the run."""
+    with Execution(carry_on, replace(order, number=len(kills), halts=frozenset())) as last:
         outputs = last.wait_for("ended")
-    return Story(outputs, kills, Books.of(order.site), Served.by(provider), Trail.of(order.site))
+    return Story(outputs, tuple(kills), Books.of(order.site), Served.by(provider), Trail.of(order.site))

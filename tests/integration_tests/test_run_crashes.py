@@ -3,9 +3,10 @@
 import random
 from dataclasses import replace
 from decimal import Decimal
+from itertools import count
 
 import pytest
-from crash_runs import LANES, LATENCY, SLOTS, Order, Site, Story, moments, tell
+from crash_runs import LANES, LATENCY, SLOTS, Execution, Order, Remains, Site, Story, carry_on, finish, moments, tell
 
 from langchain_runtime.contracts.budget import ReservationState
 
@@ -15,13 +16,19 @@ KILLS = 6
 """Of one run; the dataflow runs below are killed 24 times in all."""
 
 
+STEPS = 15
+"""Writes that a run of one task of each kind makes at least."""
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, loopback) -> Story:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    with loopback.serving(folder / "provider.jsonl") as provider:
-        story = tell(Order(Site(folder, provider.base_url)), provider, [])
-        assert story.books.spent == provider.bill
-    return story
+def undisturbed(tmp_path_factory, loopback) -> dict[str, Story]:
+    stories = {}
+    for scene in ("lanes", "few"):
+        folder = tmp_path_factory.mktemp(scene)
+        with loopback.serving(folder / "provider.jsonl") as provider:
+            stories[scene] = finish(Order(Site(folder, provider.base_url), scene), provider)
+            assert stories[scene].books.spent == provider.bill
+    return stories
 
 
 @pytest.mark.parametrize(
@@ -38,12 +45,36 @@ def undisturbed(tmp_path_factory, loopback) -> Story:
 def test_a_run_that_is_killed_again_and_again_does_and_buys_nothing_twice(
     tmp_path, loopback, undisturbed, seed, mode, sync
 ):
-    order = Order(Site(tmp_path, ""), mode=mode, sync=sync)
     with loopback.serving(tmp_path / "provider.jsonl", latency=LATENCY) as provider:
-        order = replace(order, site=Site(tmp_path, provider.base_url))
+        order = Order(Site(tmp_path, provider.base_url), mode=mode, sync=sync)
         story = tell(order, provider, moments(random.Random(seed), KILLS))
-    assert story.outputs == undisturbed.outputs
     assert story.outputs.keys() == LANES.keys()
+    assert_as_if_undisturbed(story, undisturbed["lanes"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "sync", "first"),
+    [("dataflow", False, 1), ("dataflow", True, 1), ("supersteps", False, 1), ("supersteps", True, 1)],
+)
+def test_a_run_can_be_killed_after_any_of_its_writes(tmp_path, loopback, undisturbed, mode, sync, first):
+    for step in count(first):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        with loopback.serving(folder / "provider.jsonl") as provider:
+            order = Order(Site(folder, provider.base_url), "few", mode=mode, sync=sync)
+            with Execution(carry_on, replace(order, halts=frozenset({f"step-{step}"}))) as process:
+                kind, news = process.report()
+                if kind == "ended":
+                    break
+                assert kind == "halted", news
+                process.kill()
+            story = finish(order, provider, [Remains.of(order.site, provider)])
+        assert_as_if_undisturbed(story, undisturbed["few"])
+    assert step > STEPS
+
+
+def assert_as_if_undisturbed(story: Story, undisturbed: Story) -> None:
+    assert story.outputs == undisturbed.outputs
     assert story.run_again() == set()
     assert_every_reply_is_bought_once(story, undisturbed)
     assert_books_are_right(story)

@@ -1,5 +1,6 @@
 """Benchmarks have one form, and their results say of each claim whether it held. No figure is asserted here."""
 
+import asyncio
 import importlib
 import inspect
 import re
@@ -137,6 +138,44 @@ def test_a_price_of_ours_below_anothers_breaks_the_claim(harness, theirs, verdic
     assert [row.verdict for row in drift.measure(quick=True) if getattr(row, "bound", None)] == [verdict]
     printed = capsys.readouterr().out
     assert ("openai:gpt-4o input: ours 2.5, theirs 2.51 USD per million (below" in printed) == (verdict == "not held")
+
+
+@pytest.mark.parametrize("shape", ["wide", "chain", "diamonds"])
+async def test_all_that_a_dag_is_run_on_do_all_of_its_tasks(shape, harness):
+    bench = importlib.import_module("bench_dag")
+    dag = bench.SHAPES[shape](25)
+    for name, build in bench.CONTENDERS.items():
+        assert (await build(dag)())["results"].keys() == dag.keys(), name
+
+
+async def test_a_driver_written_by_hand_waits_for_dependencies(harness):
+    bench = importlib.import_module("bench_dag")
+    dag, seen = bench.diamonds(25), {}
+
+    def start(task_id, results):
+        seen[task_id] = set(results)
+        return asyncio.ensure_future(asyncio.sleep(0, task_id))
+
+    await bench.by_hand(dag, start)
+    assert seen.keys() == dag.keys()
+    assert all(seen[task_id].issuperset(deps) for task_id, (deps, _) in dag.items())
+
+
+@pytest.mark.parametrize("name", ["StateGraph", "functional API", "ours in supersteps"])
+async def test_all_whose_memory_is_measured_have_their_tasks_wait_at_once(name, harness):
+    await importlib.import_module("bench_memory").PEERS[name](9)
+
+
+@pytest.mark.parametrize("scene", ["StateGraph", "functional API"])
+async def test_peers_that_are_killed_do_the_work_of_the_crash_tests(scene, harness, loopback, tmp_path):
+    bench = importlib.import_module("bench_crash")
+    with loopback.serving(tmp_path / "provider.jsonl") as provider:
+        order = bench.crash.Order(bench.crash.Site(tmp_path, provider.base_url), scene)
+        outputs = await bench.resumed(order, bench.crash.Stage(order, None))
+        served = bench.crash.Served.by(provider)
+    assert outputs.keys() == bench.crash.LANES.keys()
+    assert served.requests == served.different
+    assert bench.crash.steps(order.site, provider) == bench.crash.STEPS
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -104,10 +104,10 @@ def test_the_run_is_the_nearest_one():
     assert Account(ledger=ledger).run is None
 
 
-def test_calls_are_numbered_for_each_account():
+def test_equal_calls_are_numbered_for_each_account():
     account = Account(ledger=InMemoryLedger(), run_id="r")
     with paying(account) as entered:
-        assert [entered.next_call(), account.next_call()] == [0, 1]
+        assert [entered.next_call("a"), account.next_call("b"), account.next_call("a")] == [0, 0, 1]
 
 
 def test_what_a_charge_has_found_out_stays_in_its_process(tmp_path):

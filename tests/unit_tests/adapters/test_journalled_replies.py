@@ -4,7 +4,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
-from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key
+from langchain_runtime.adapters.replies import decode_reply, encode_reply, reply_key, request_digest
 
 
 class Schema(BaseModel):
@@ -22,14 +22,8 @@ HI = (HumanMessage("hi"),)
 
 def key(messages=HI, kwargs=None, **changes):
     fields = {"run_id": "r", "task_id": "t", "call_no": 0, "model": "m", "stop": None, **changes}
-    return reply_key(
-        fields.pop("run_id"),
-        fields.pop("task_id"),
-        fields.pop("call_no"),
-        messages=messages,
-        kwargs=kwargs or {},
-        **fields,
-    )
+    place = [fields.pop(name) for name in ("run_id", "task_id", "call_no")]
+    return reply_key(*place, request_digest(messages=messages, kwargs=kwargs or {}, **fields))
 
 
 def test_a_reply_comes_back_whole():

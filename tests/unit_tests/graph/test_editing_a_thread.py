@@ -9,6 +9,7 @@ from langgraph.graph import END
 from langgraph.types import StateUpdate, interrupt
 
 from langchain_runtime import RunGraph, RunPolicy
+from langchain_runtime.contracts.budget import Hold, Settlement
 from langchain_runtime.contracts.errors import (
     InvalidDAGError,
     InvalidInputError,
@@ -867,6 +868,18 @@ async def test_a_run_that_was_left_in_the_middle_is_taken_over(way, mode):
     output = await way.invoke(changed, None)
     assert output["run"].state is RunState.COMPLETED
     assert sorted(calls) == ["b", "c", "end", "new"]
+
+
+async def test_what_unfinished_tasks_have_bought_stays_theirs_if_they_are_the_same():
+    ledger, saver = InMemoryLedger(), InMemorySaver()
+    graph = version(1).compile(ledger=ledger, checkpointer=saver)
+    output = await graph.ainvoke({"inputs": {}}, CONFIG, interrupt_before=["c", "y"])
+    for task_id in ("c", "y"):
+        hold = Hold(scopes=(), nano=0, holder="me", sent=True, run_id=output["run"].id, task_id=task_id)
+        ledger.reserve(hold)
+        ledger.settle(Settlement(reservation_id=hold.id, nano=0, reply_key=task_id, reply=b"bought"))
+    await version(2).compile(ledger=ledger, checkpointer=saver).amigrate(CONFIG)
+    assert (ledger.replay("c"), ledger.replay("y")) == (None, b"bought")
 
 
 async def test_tasks_that_joined_a_run_are_taken_over_unless_what_they_came_from_has_changed():

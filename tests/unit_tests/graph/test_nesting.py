@@ -169,8 +169,10 @@ async def test_settings_of_the_outer_run_do_not_leak_into_the_inner_one(mode):
     for number in range(4):
         inner.add_task(f"t{number}", body)
     nested = inner.compile(mode=mode)
-    outer = RunGraph().add_task("inner", (lambda _: {"inputs": {}}) | nested).compile(
-        mode=mode, checkpointer=InMemorySaver()
+    outer = (
+        RunGraph()
+        .add_task("inner", (lambda _: {"inputs": {}}) | nested)
+        .compile(mode=mode, checkpointer=InMemorySaver())
     )
     config = {"configurable": {"thread_id": "1", "run_id": "outer"}, "max_concurrency": 1}
     output = await outer.ainvoke({"inputs": {}}, config)

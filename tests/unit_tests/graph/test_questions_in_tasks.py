@@ -139,9 +139,7 @@ async def test_the_answer_comes_in_another_process(mode, sync, tmp_path):
 async def test_money_and_a_question_are_asked_together(mode):
     model = ScriptedChatModel(script=["word " * 3], model_name="m", cycle=True)
     graph = (
-        RunGraph(
-            RunPolicy(budget_limit={"amount": "0.000001", "currency": "USD"}, on_exceed="interrupt"), model=model
-        )
+        RunGraph(RunPolicy(budget_limit={"amount": "0.000001", "currency": "USD"}, on_exceed="interrupt"), model=model)
         .add_task("paid", prompt="say something")
         .add_task("ask", asking("ok?"))
         .compile(

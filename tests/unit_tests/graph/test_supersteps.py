@@ -98,9 +98,7 @@ async def test_each_task_is_a_node_with_a_checkpoint_after_each_step(sync):
 
 
 async def test_updates_are_streamed_under_the_names_of_tasks():
-    graph = (
-        RunGraph().add_task("a", lambda _: 1).add_task("b", lambda _: 2, deps=["a"]).compile(mode="supersteps")
-    )
+    graph = RunGraph().add_task("a", lambda _: 1).add_task("b", lambda _: 2, deps=["a"]).compile(mode="supersteps")
     names = [name async for chunk in graph.astream({"inputs": {}}, stream_mode="updates") for name in chunk]
     assert names == ["prepare", "a", "b", "driver", "finish"]
 
