@@ -60,7 +60,8 @@ def goes_on_as_it_is(
     Raises:
         RunNotFoundError: The thread holds no run.
     """
-    if begins_anew(snapshot):
+    died_in_prepare = snapshot.created_at is not None and "run" not in (snapshot.values or {})
+    if begins_anew(snapshot) or died_in_prepare:
         return True
     standing = Standing(spec, header_of(snapshot, config), snapshot, {}, newest=newest, native=native)
     ended_well = not standing.ended_badly and not standing.goes_on_out_of_reach

@@ -341,3 +341,25 @@ def test_an_abort_does_not_wait_for_a_sync_body_that_still_runs():
         graph.invoke({"inputs": {}}, CONFIG)
     assert not ended.is_set()
     release.set()
+
+
+def test_a_run_that_died_before_it_had_a_checkpoint_of_its_own_is_resumed():
+    """The process is gone after ``prepare`` has returned, and before LangGraph has written what it returned."""
+
+    class Dying(InMemorySaver):
+        dead = False
+
+        def put(self, config, checkpoint, metadata, new_versions):
+            if self.dead or metadata["step"] == 1:
+                self.dead = True
+                raise KeyboardInterrupt
+            return super().put(config, checkpoint, metadata, new_versions)
+
+    saver, ledger = Dying(), InMemoryLedger()
+    graph = RunGraph().add_task("a", lambda inputs: inputs["n"] + 1)
+    with pytest.raises(KeyboardInterrupt):
+        graph.compile(checkpointer=saver, ledger=ledger).invoke({"inputs": {"n": 1}}, CONFIG)
+    revived = InMemorySaver()
+    revived.storage, revived.writes, revived.blobs = saver.storage, saver.writes, saver.blobs
+    output = graph.compile(checkpointer=revived, ledger=ledger).invoke(None, CONFIG)
+    assert output["results"]["a"].output == 2
