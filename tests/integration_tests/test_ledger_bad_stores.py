@@ -263,7 +263,7 @@ def test_an_outage_leaves_no_open_file_no_thread_and_no_lock_behind(path, desk, 
     asked.join(timeout=30)
     assert not asked.is_alive()
     desk.ledger.close()
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # those of earlier tests may end meanwhile
     assert open_files(path.parent) == []
 
 
