@@ -159,10 +159,10 @@ async def by_hand(dag: Dag, start: Callable[[str, Mapping[str, Any]], Any]) -> d
 OURS, OURS_IN_STEPS, STATE_GRAPH = "ours", "ours in supersteps", "StateGraph"
 CONTENDERS: Mapping[str, Callable[..., Run]] = {
     OURS: ours,
-    OURS_IN_STEPS: partial(ours, mode="supersteps"),
     STATE_GRAPH: state_graph,
     "functional API": functional,
     "bare asyncio": bare,
+    OURS_IN_STEPS: partial(ours, mode="supersteps"),
 }
 OF_THIS_PACKAGE = {OURS, OURS_IN_STEPS}
 """Those that keep books."""

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import partial, wraps
+from functools import cache, partial, wraps
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +39,8 @@ from langchain_runtime.chat_models import with_budget
 from langchain_runtime.contracts.budget import Balance, Reservation, ReservationState
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunPolicy
+from langchain_runtime.cost import default_catalog
+from langchain_runtime.cost.encodings import load_encoding
 from langchain_runtime.graph import RunGraph
 from langchain_runtime.ledgers import SqliteLedger
 
@@ -50,9 +53,25 @@ LATENCY = 0.05
 PATIENCE = 60
 """Seconds after which a process is taken to hang."""
 
-_PRELOADED = ("langchain_runtime.graph", "langchain_openai", "langchain.agents", "langgraph.checkpoint.sqlite.aio")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(list(_PRELOADED))
+PROCESSES.set_forkserver_preload([__name__])
+
+# Forks inherit what takes long to read.
+load_encoding("o200k_base")
+default_catalog()
+
+
+@cache
+def start_server() -> None:
+    """Start the server of forks so that it finds this module: before Python 3.13 it does not get our path."""
+    given = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), given]))
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if given is not None:
+            os.environ["PYTHONPATH"] = given
 
 
 @dataclass(frozen=True)
@@ -379,6 +398,7 @@ class Execution:
     """A process that has a run in its hands; killed at the end of the block, if not before."""
 
     def __init__(self, target: Callable[[Order, Connection], None], order: Order) -> None:
+        start_server()
         self._news, report = PROCESSES.Pipe(duplex=False)
         self._process = PROCESSES.Process(target=target, args=(order, report), daemon=True)
         self._process.start()
