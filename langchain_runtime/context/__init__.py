@@ -4,7 +4,7 @@ from langchain_runtime.context.context_builder import ContextBuilder
 from langchain_runtime.context.context_compactor import ContextCompactor
 from langchain_runtime.context.context_router import ContextRouter, check_names
 from langchain_runtime.context.groups import Grouping, group_messages
-from langchain_runtime.context.handle_store import HandleStore, store_namespace
+from langchain_runtime.context.archive import Archive, store_namespace
 from langchain_runtime.context.handles import find_handles, handle_of, reference
 from langchain_runtime.context.memory_manager import MemoryManager
 from langchain_runtime.context.prompt_template import as_text, check_variables, render, variables
@@ -15,7 +15,7 @@ __all__ = [
     "ContextCompactor",
     "ContextRouter",
     "Grouping",
-    "HandleStore",
+    "Archive",
     "MemoryManager",
     "as_text",
     "check_names",

@@ -13,7 +13,7 @@ from typing import Any
 from langgraph.store.base import BaseStore, Item, SearchItem
 from pydantic import JsonValue
 
-from langchain_runtime.context.handle_store import store_namespace
+from langchain_runtime.context.archive import store_namespace
 from langchain_runtime.contracts.errors import InvalidInputError
 
 _PAGE = 10_000

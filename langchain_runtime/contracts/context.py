@@ -8,6 +8,7 @@ from langchain_core.messages import AnyMessage, BaseMessage
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.usage import Usage
 
 StrategyName = Literal["fail", "truncate", "keep_last", "offload", "summarize"]
 """How a view that is too large is made to fit; see ``ContextPolicy.strategy``."""
@@ -47,13 +48,22 @@ class ContextPolicy(BaseModel):
         strategy: One or several, applied in order until the view fits: ``fail`` raises; ``truncate`` clips tool
             results and what dependencies wrote to ``truncate_to``; ``keep_last`` keeps pinned and the last
             ``keep_last_n`` atomic groups; ``offload`` moves the oldest groups to the store and leaves handles;
-            ``summarize`` replaces them by a bounded summary.
+            ``summarize`` does the same, and the note says in short what was in them.
         keep_last_n: Atomic groups that ``keep_last`` keeps, and that no strategy evicts.
         truncate_to: Tokens to which ``truncate`` clips one message.
         trigger: Share of the room at which compaction starts (high water mark).
         target: Share of the room that a compaction lands at or below (low water mark).
         reserve_output: Tokens of the window kept free for the reply.
         pin: Ids of messages that are never evicted or clipped, besides system and the newest human message.
+        summary_tokens: Size of a summary at most; None for an eighth of the room.
+        preview_over: Outputs of dependencies that are larger reach the model as an excerpt of so many tokens with a
+            handle, whatever room there is; None for what fits.
+        recall: Whether the model is offered the ``recall`` tool where something left its view.
+        recall_tokens: What one answer of that tool has at most; None for a quarter of the room.
+        remind_tokens: Up to so many tokens of evicted passages, found by the words of each new question, stand before
+            the question; 0 for none.
+        on_orphans: Tool results without a call, which no provider accepts: ``repair`` keeps them out of view (and in
+            the archive), ``refuse`` raises.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +78,12 @@ class ContextPolicy(BaseModel):
     target: float = Field(default=0.5, gt=0, le=1)
     reserve_output: int = Field(default=0, ge=0)
     pin: tuple[str, ...] = ()
+    summary_tokens: int | None = Field(default=None, ge=16)
+    preview_over: int | None = Field(default=None, ge=16)
+    recall: bool = True
+    recall_tokens: int | None = Field(default=None, ge=64)
+    remind_tokens: int = Field(default=0, ge=0)
+    on_orphans: Literal["repair", "refuse"] = "repair"
 
 
 class Compaction(BaseModel):
@@ -80,6 +96,8 @@ class Compaction(BaseModel):
         tokens_before: Size of the input by the configured counter.
         tokens_after: Size of the view.
         clipped: How many messages were shortened.
+        orphans: How many tool results without a call were left out.
+        note: Id of the message that stands for what was evicted; None where none does.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -90,3 +108,70 @@ class Compaction(BaseModel):
     tokens_before: int
     tokens_after: int
     clipped: int = 0
+    orphans: int = 0
+    note: str | None = None
+
+
+class Boundary(BaseModel):
+    """Where a conversation's view begins, and what stands for everything before: all that a restart needs.
+
+    JSON of a few kilobytes. A view is ``head`` and then the messages from ``upto`` on, with ``inserted`` among them.
+
+    Attributes:
+        upto: So many messages of the conversation are behind the boundary; it only grows.
+        head: What the view shows of them: positions of messages that are shown as they are, and messages of our own
+            (excerpts, notes, summaries) in LangChain's ``message_to_dict`` form.
+        inserted: Reminders after the boundary: the position before which each stands, and the message.
+        events: How often the boundary has moved.
+        fingerprint: Of the messages behind the boundary, to notice that another conversation is meant.
+        handle: The latest that was written, to notice that an archive is not the one it was written to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    upto: int = Field(default=0, ge=0)
+    head: tuple[int | dict[str, Any], ...] = ()
+    inserted: tuple[tuple[int, dict[str, Any]], ...] = ()
+    events: int = Field(default=0, ge=0)
+    fingerprint: str = ""
+    handle: str | None = None
+
+
+class ContextReport(BaseModel):
+    """What was done to make one view fit.
+
+    Attributes:
+        tokens_before: Size by the configured counter before anything was done.
+        tokens_after: Size of the view.
+        evicted: Messages that left the view.
+        clipped: Messages that were shortened.
+        orphans: Tool results without a call among what left.
+        strategy: Strategies that changed something, in order; empty where the view is what was given.
+        events: How often the boundary of this conversation has moved so far.
+        summary: What a summary took, if one was made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens_before: int = 0
+    tokens_after: int = 0
+    evicted: int = 0
+    clipped: int = 0
+    orphans: int = 0
+    strategy: tuple[str, ...] = ()
+    events: int = 0
+    summary: Usage = Usage()
+
+
+class Summary(BaseModel):
+    """What a summariser wrote.
+
+    Attributes:
+        text: In plain words.
+        usage: What it took.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    usage: Usage = Usage()

@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from pydantic import JsonValue
 
 from langchain_runtime.contracts.budget import Budget, Hold, Reservation
-from langchain_runtime.contracts.context import Compaction, ContextBundle, ContextPolicy
+from langchain_runtime.contracts.context import Compaction, ContextBundle, ContextPolicy, Summary
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.pricing import ModelInfo
 from langchain_runtime.contracts.run import DAG, Task, TaskOutcome
@@ -165,6 +165,17 @@ class ContextCompactor(Protocol):
             ContextOverflowError: What must stay does not fit.
         """
         ...
+
+
+@runtime_checkable
+class Summarizer(Protocol):
+    """Says in short what messages say."""
+
+    def summarize(self, messages: Sequence[BaseMessage], *, max_tokens: int) -> Summary:
+        """A summary of about ``max_tokens`` at most; whoever asks checks it, and goes on without one if this raises."""
+        ...
+
+    async def asummarize(self, messages: Sequence[BaseMessage], *, max_tokens: int) -> Summary: ...
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from langchain_runtime.adapters.replies import reply_key, request_digest
 from langchain_runtime.adapters.request_bounds import CallBound, bound_call
 from langchain_runtime.backends.in_process import first_call_of
 from langchain_runtime.backends.task_body import call_arguments
-from langchain_runtime.context import ContextBuilder, ContextCompactor, ContextRouter, HandleStore
+from langchain_runtime.context import ContextBuilder, ContextCompactor, ContextRouter, Archive
 from langchain_runtime.contracts.budget import Budget, Hold
 from langchain_runtime.contracts.context import Compaction, ContextPolicy
 from langchain_runtime.contracts.errors import ContextOverflowError
@@ -102,7 +102,7 @@ class Dispatcher:
         self._log = log
         self._router = ContextRouter()
         self._builder = ContextBuilder()
-        self._handles = HandleStore(services.store, ("lcr", run_id, "evicted"))
+        self._handles = Archive(services.store, ("lcr", run_id, "evicted"))
         self._enforcer = BudgetEnforcer(services.ledger, on_event=self._tell)
 
     async def lay_out(

@@ -14,7 +14,7 @@ from langchain_runtime.context import (
     ContextBuilder,
     ContextCompactor,
     ContextRouter,
-    HandleStore,
+    Archive,
     find_handles,
     group_messages,
 )
@@ -166,7 +166,7 @@ def assert_valid_tool_pairs(before, view):
 
 def assert_lossless(before, compaction):
     """I5, through a store: what is not in view comes back equal."""
-    store = HandleStore(InMemoryStore(), ("test", "session"))
+    store = Archive(InMemoryStore(), ("test", "session"))
     store.put(compaction.evicted)
     recalled = [message for handle in compaction.evicted for message in store.recall(handle)]
     for message in before:

@@ -13,7 +13,7 @@ from langchain_core.messages import (
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import AsyncSqliteStore, SqliteStore
 
-from langchain_runtime.context import HandleStore, find_handles, handle_of, reference, store_namespace
+from langchain_runtime.context import Archive, find_handles, handle_of, reference, store_namespace
 from langchain_runtime.contracts.errors import InvalidInputError
 
 CONVERSATION = [
@@ -66,7 +66,7 @@ def store(request, tmp_path):
 
 
 def test_messages_of_every_kind_come_back_equal_I5(store):
-    handles = HandleStore(store, ("lcr", "weekly.1", "evicted"))
+    handles = Archive(store, ("lcr", "weekly.1", "evicted"))
     handles.put({"abc": CONVERSATION, "def": CONVERSATION[:1]})
     assert handles.recall("abc") == CONVERSATION
     assert handles.recall("def") == CONVERSATION[:1]
@@ -75,7 +75,7 @@ def test_messages_of_every_kind_come_back_equal_I5(store):
 async def test_the_async_twins_do_the_same_I5(tmp_path):
     async with AsyncSqliteStore.from_conn_string(str(tmp_path / "store.db")) as store:
         await store.setup()
-        handles = HandleStore(store, ("lcr", "r"))
+        handles = Archive(store, ("lcr", "r"))
         await handles.aput({"abc": CONVERSATION})
         await handles.aput({})
         assert await handles.arecall("abc") == CONVERSATION
@@ -85,12 +85,12 @@ async def test_the_async_twins_do_the_same_I5(tmp_path):
 
 def test_text_that_stores_refuse_comes_back_equal_I5(store):
     odd = ToolMessage("half a pair \ud83d, a NUL \x00", tool_call_id="c", artifact={"big": 2**80, "inf": float("inf")})
-    HandleStore(store, ("lcr",)).put({"odd": [odd]})
-    assert HandleStore(store, ("lcr",)).recall("odd") == [odd]
+    Archive(store, ("lcr",)).put({"odd": [odd]})
+    assert Archive(store, ("lcr",)).recall("odd") == [odd]
 
 
 def test_what_json_cannot_carry_is_refused_before_anything_is_written(store):
-    handles = HandleStore(store, ("lcr",))
+    handles = Archive(store, ("lcr",))
     with pytest.raises(InvalidInputError, match="JSON cannot carry"):
         handles.put({"a": CONVERSATION, "b": [ToolMessage("r", tool_call_id="c", artifact=object())]})
     with pytest.raises(InvalidInputError, match="'a'"):
@@ -99,23 +99,23 @@ def test_what_json_cannot_carry_is_refused_before_anything_is_written(store):
 
 def test_an_unknown_handle_is_refused(store):
     with pytest.raises(InvalidInputError, match="'nope'"):
-        HandleStore(store, ("lcr",)).recall("nope")
+        Archive(store, ("lcr",)).recall("nope")
 
 
 def test_everything_is_written_in_one_batch_and_nothing_when_nothing_left():
     store = CountingStore()
-    HandleStore(store, ("lcr",)).put({str(number): CONVERSATION for number in range(50)})
-    HandleStore(store, ("lcr",)).put({})
+    Archive(store, ("lcr",)).put({str(number): CONVERSATION for number in range(50)})
+    Archive(store, ("lcr",)).put({})
     assert store.batches == 1
 
 
 def test_a_failed_write_is_not_swallowed():
     with pytest.raises(OSError, match="disk full"):
-        HandleStore(FailingStore(), ("lcr",)).put({"abc": CONVERSATION})
+        Archive(FailingStore(), ("lcr",)).put({"abc": CONVERSATION})
 
 
 def test_what_was_put_does_not_follow_later_changes_of_the_message():
-    handles, message = HandleStore(InMemoryStore(), ("lcr",)), HumanMessage([{"type": "text", "text": "then"}])
+    handles, message = Archive(InMemoryStore(), ("lcr",)), HumanMessage([{"type": "text", "text": "then"}])
     handles.put({"abc": [message]})
     message.content[0]["text"] = "now"
     assert handles.recall("abc")[0].content == [{"type": "text", "text": "then"}]

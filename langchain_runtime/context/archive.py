@@ -19,7 +19,7 @@ def store_namespace(*labels: str) -> tuple[str, ...]:
     return tuple(label.replace(".", "%2E") for label in labels)
 
 
-class HandleStore:
+class Archive:
     """Messages by handle in a LangGraph store.
 
     Write before a view is used: a failed write then aborts the compaction, and nothing is lost.
