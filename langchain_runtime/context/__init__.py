@@ -1,25 +1,26 @@
 """What a model sees: routing between tasks, assembling a bundle, making it fit without losing anything, run memory."""
 
+from langchain_runtime.context.archive import Archive, store_namespace
 from langchain_runtime.context.context_builder import ContextBuilder
 from langchain_runtime.context.context_compactor import ContextCompactor
 from langchain_runtime.context.context_router import ContextRouter, check_names
+from langchain_runtime.context.conversation_context import ContextView, ConversationContext
 from langchain_runtime.context.groups import Grouping, group_messages
-from langchain_runtime.context.archive import Archive, store_namespace
 from langchain_runtime.context.handles import find_handles, handle_of, reference
 from langchain_runtime.context.memory_manager import MemoryManager
 from langchain_runtime.context.prompt_template import as_text, check_variables, render, variables
-from langchain_runtime.context.strategies import check_policy
 
 __all__ = [
+    "Archive",
     "ContextBuilder",
     "ContextCompactor",
     "ContextRouter",
+    "ContextView",
+    "ConversationContext",
     "Grouping",
-    "Archive",
     "MemoryManager",
     "as_text",
     "check_names",
-    "check_policy",
     "check_variables",
     "find_handles",
     "group_messages",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from typing import NamedTuple
+
 from langchain_core.messages import BaseMessage, messages_from_dict, messages_to_dict
 from langgraph.store.base import BaseStore, Item, PutOp
 
@@ -17,6 +19,22 @@ def store_namespace(*labels: str) -> tuple[str, ...]:
     ``%`` is not in the alphabet of run and task ids, so two ids never share a namespace.
     """
     return tuple(label.replace(".", "%2E") for label in labels)
+
+
+class Passage(NamedTuple):
+    """A piece of what is kept.
+
+    Attributes:
+        handle: Of the messages.
+        start: Offset of the first character in their text.
+        text: The piece.
+        score: How well it matches; larger is better.
+    """
+
+    handle: str
+    start: int
+    text: str
+    score: float
 
 
 class Archive:

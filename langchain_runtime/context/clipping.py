@@ -59,8 +59,11 @@ def plain_text(message: BaseMessage) -> str:
 def _clip_whole(message: BaseMessage, limit: int, size: Size) -> Clipped:
     handle = handle_of([message])
 
+    # What a tool keeps beside its result is for programs, which find it where the whole is kept.
+    program_side = {"artifact": None} if isinstance(message, ToolMessage) else {}
+
     def excerpt(text: str) -> BaseMessage:
-        return marked(message, Mark(clipped=True), content=text)
+        return marked(message, Mark(clipped=True), content=text, **program_side)
 
     note = _note(size([message]), handle)
     text = _shorten(plain_text(message), note, limit, lambda text: size([excerpt(text)]))

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 
 from langchain_runtime.context.draft import Conversation, Draft
-from langchain_runtime.context.strategies import STRATEGIES, Limits, check_policy, last_resort
+from langchain_runtime.context.strategies import STRATEGIES, Limits, last_resort
 from langchain_runtime.contracts.context import Compaction, ContextBundle, ContextPolicy
+from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.protocols import TokenEstimator
 
 Counter = Callable[[list[BaseMessage]], int]
@@ -27,7 +28,8 @@ class ContextCompactor:
     where they are (of a prompt, outputs of dependencies that stand in it may be clipped); the last ``keep_last_n``
     groups, and always the newest, stay in view; order stays; and every message that is not in the view as it was
     is in ``Compaction.evicted``. The same input gives the same view, a view given back is left alone, and so is one
-    under the trigger, save for tool results without a call, which no provider accepts.
+    under the trigger, save for tool results without a call, which no provider accepts. Under ``summarize`` the view is
+    as under ``offload``, with room left in its note for a summary: to write it takes a model.
 
     An event that may evict lands at or below the target or, when what must stay is larger, with nothing else in view.
     ``truncate`` alone may end above the target, and evicts only when clipping does not even meet the ceiling.
@@ -68,13 +70,13 @@ class ContextCompactor:
 
         Raises:
             ContextOverflowError: What must stay does not fit, or the policy says ``fail``.
-            InvalidInputError: A strategy is not available.
+            InvalidInputError: There is a tool result without a call, and the policy says to refuse that.
         """
-        check_policy(policy)
         conversation = Conversation(bundle.messages, policy, partial(self.count, tools=bundle.tools))
+        if conversation.orphans and policy.on_orphans == "refuse":
+            raise orphan_refused(conversation.messages[conversation.orphans[0]])
         before = conversation.size(conversation.messages)
-        ceilings = [ceiling for ceiling in (policy.max_tokens, max_tokens) if ceiling is not None]
-        limits = Limits.of(policy, min(ceilings)) if ceilings else None
+        limits = Limits.under(policy, max_tokens)
         draft, applied = _fit(Draft(conversation, limits.room if limits else None), policy, limits)
         if conversation.orphans:
             applied = ("orphans", *applied)
@@ -85,7 +87,18 @@ class ContextCompactor:
             tokens_before=before,
             tokens_after=draft.size,
             clipped=sum(position not in draft.gone for position in draft.clipped),
+            orphans=len(conversation.orphans),
+            note=draft.note.message.id if draft.note else None,
         )
+
+
+def orphan_refused(message: BaseMessage) -> InvalidInputError:
+    """The error for a tool result without a call."""
+    call = message.tool_call_id if isinstance(message, ToolMessage) else None
+    return InvalidInputError(
+        f"the conversation holds the result of a tool call {call!r} that is not in it",
+        hint="put the assistant message with the call before it, or keep on_orphans='repair'",
+    )
 
 
 def _fit(draft: Draft, policy: ContextPolicy, limits: Limits | None) -> tuple[Draft, tuple[str, ...]]:

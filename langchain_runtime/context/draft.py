@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage, ChatMessage, SystemMessage
 from langchain_runtime.context.clipping import Clipped, Size, is_clippable
 from langchain_runtime.context.groups import group_messages
 from langchain_runtime.context.handles import handle_of
-from langchain_runtime.context.marks import MEMORY_ID, is_note, is_question
+from langchain_runtime.context.marks import MEMORY_ID, is_note, is_our_own, is_question, is_reminder
 from langchain_runtime.context.notes import Evicted, Note, make_note
 from langchain_runtime.contracts.context import ContextPolicy
 
@@ -54,10 +54,18 @@ class Conversation:
 
     @staticmethod
     def _is_talk(message: BaseMessage) -> bool:
-        return not (_is_system(message) or is_note(message) or message.id == MEMORY_ID)
+        return not (_is_system(message) or is_our_own(message) or message.id == MEMORY_ID)
 
-    def evicted(self, number: int) -> Evicted:
-        """The evictable group with this number, under its handle."""
+    def out(self, count: int) -> list[Evicted]:
+        """The oldest ``count`` evictable groups; without reminders, since all they show is kept already."""
+        groups = self.evictable[:count]
+        return [
+            self._under_its_handle(number)
+            for number, group in enumerate(groups)
+            if not is_reminder(self.messages[group[0]])
+        ]
+
+    def _under_its_handle(self, number: int) -> Evicted:
         if number not in self._evicted:
             messages = tuple(self.messages[position] for position in self.evictable[number])
             self._evicted[number] = Evicted(handle_of(messages), messages)
@@ -85,9 +93,8 @@ class Draft:
     @cached_property
     def note(self) -> Note | None:
         """The note, if there is one."""
-        if not (self.noted and self.evicted and self.room is not None):
-            return None
-        return make_note([self.source.evicted(number) for number in range(self.evicted)], self.room)
+        groups = self.source.out(self.evicted) if self.noted else []
+        return make_note(groups, self.room) if groups and self.room is not None else None
 
     @cached_property
     def gone(self) -> frozenset[int]:
@@ -133,9 +140,7 @@ class Draft:
     def by_handle(self) -> dict[str, list[BaseMessage]]:
         """Everything that is not in the view as it was, by handle."""
         source = self.source
-        kept: dict[str, list[BaseMessage]] = {}
-        for number in range(self.evicted):
-            kept[source.evicted(number).handle] = list(source.evicted(number).messages)
+        kept = {group.handle: list(group.messages) for group in source.out(self.evicted)}
         for position in source.orphans:
             orphan = source.messages[position]
             kept[handle_of([orphan])] = [orphan]

@@ -32,7 +32,7 @@ def group_messages(messages: Sequence[BaseMessage]) -> Grouping:
     group_of_call: dict[str, int] = {}
     for position, message in enumerate(messages):
         if not isinstance(message, ToolMessage):
-            group_of_call.update(dict.fromkeys(_call_ids(message), len(groups)))
+            group_of_call.update(dict.fromkeys(call_ids(message), len(groups)))
             groups.append([position])
         elif (group := group_of_call.get(message.tool_call_id)) is not None:
             groups[group].append(position)
@@ -41,8 +41,8 @@ def group_messages(messages: Sequence[BaseMessage]) -> Grouping:
     return Grouping(tuple(map(tuple, groups)), tuple(orphans))
 
 
-def _call_ids(message: BaseMessage) -> Iterator[str]:
-    """Ids of the calls in an assistant message; calls with broken arguments are answered (and sent) like others."""
+def call_ids(message: BaseMessage) -> Iterator[str]:
+    """Ids of the calls that a message makes; calls with broken arguments are answered (and sent) like others."""
     if isinstance(message, AIMessage):
         for call in (*message.tool_calls, *message.invalid_tool_calls):
             if call["id"] is not None:

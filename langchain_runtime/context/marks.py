@@ -15,6 +15,7 @@ PROMPT_ID: Final = "prompt"
 MEMORY_ID: Final = "memory"
 DEPENDENCY_PREFIX: Final = "dep:"
 NOTE_PREFIX: Final = "recall-note:"
+REMINDER_PREFIX: Final = "reminder:"
 
 _KEY: Final = "langchain_runtime"
 
@@ -77,7 +78,17 @@ def is_note(message: BaseMessage) -> bool:
     return isinstance(message, HumanMessage) and (message.id or "").startswith(NOTE_PREFIX)
 
 
+def is_reminder(message: BaseMessage) -> bool:
+    """Whether the message shows again, before a question, what had left the view."""
+    return isinstance(message, HumanMessage) and (message.id or "").startswith(REMINDER_PREFIX)
+
+
+def is_our_own(message: BaseMessage) -> bool:
+    """Whether the message stands for what left the view, or shows it again: nobody said it."""
+    return is_note(message) or is_reminder(message)
+
+
 def is_question(message: BaseMessage) -> bool:
     """Whether a person (or the author of a prompt) wrote the message, and not the builder or the compactor."""
-    made_here = is_dependency(message) or is_note(message) or message.id == MEMORY_ID
+    made_here = is_dependency(message) or is_our_own(message) or message.id == MEMORY_ID
     return isinstance(message, HumanMessage) and not made_here

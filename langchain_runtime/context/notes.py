@@ -59,5 +59,15 @@ def make_note(groups: Sequence[Evicted], room: int) -> Note:
         handle = handle_of(messages)
         listing[handle] = messages
         lines.insert(0, f"{reference(handle)} list of the oldest {len(older)}")
-    text = "\n".join(["[Earlier messages are kept out of view, under these handles:", *lines, "]"])
-    return Note(HumanMessage(text, id=NOTE_PREFIX + handle_of([HumanMessage(text)])), listing)
+    return Note(
+        _note("\n".join(["[Earlier messages are kept out of view, under these handles:", *lines, "]"])), listing
+    )
+
+
+def with_summary(note: BaseMessage, summary: str) -> HumanMessage:
+    """The note, after a summary of what it stands for."""
+    return _note(f"[In short, what was said earlier:\n{summary}\n]\n{note.content}")
+
+
+def _note(text: str) -> HumanMessage:
+    return HumanMessage(text, id=NOTE_PREFIX + handle_of([HumanMessage(text)]))

@@ -14,12 +14,13 @@ from langchain_core.messages import ToolMessage
 from langchain_runtime.context.clipping import Clipped, clip
 from langchain_runtime.context.draft import Draft
 from langchain_runtime.context.marks import mark_of
-from langchain_runtime.contracts.context import ContextPolicy
-from langchain_runtime.contracts.errors import ContextOverflowError, InvalidInputError
+from langchain_runtime.contracts.context import ContextPolicy, StrategyName
+from langchain_runtime.contracts.errors import ContextOverflowError
 
 _USEFUL_EXCERPT: Final = 64
 """Tokens under which an excerpt says too little to prefer it to the room it takes."""
 _SMALLEST_EXCERPT: Final = 16
+_ROOM_PER_SUMMARY: Final = 8
 
 
 class Limits(NamedTuple):
@@ -30,12 +31,14 @@ class Limits(NamedTuple):
         goal: Where an event should land.
         clip_to: One clipped message, for ``truncate``; None for the largest size that meets the goal.
         keep_last: Groups that ``keep_last`` leaves; None for as many as meet the goal.
+        summary: Size of a summary at most.
     """
 
     room: int
     goal: int
     clip_to: int | None
     keep_last: int | None
+    summary: int
 
     @classmethod
     def of(cls, policy: ContextPolicy, ceiling: int) -> Limits:
@@ -47,7 +50,18 @@ class Limits(NamedTuple):
             goal=int(min(policy.target, policy.trigger) * room),
             clip_to=policy.truncate_to,
             keep_last=policy.keep_last_n,
+            summary=room // _ROOM_PER_SUMMARY if policy.summary_tokens is None else policy.summary_tokens,
         )
+
+    @classmethod
+    def under(cls, policy: ContextPolicy, window: int | None) -> Limits | None:
+        """The limits of ``policy`` for a model with such a window; None where neither knows any."""
+        ceilings = [ceiling for ceiling in (policy.max_tokens, window) if ceiling is not None]
+        return cls.of(policy, min(ceilings)) if ceilings else None
+
+    def without_summary(self) -> Limits:
+        """The limits of a view that a summary is still to be put into."""
+        return self._replace(goal=max(self.goal - self.summary, 0))
 
 
 Strategy = Callable[[Draft, Limits], Draft]
@@ -100,6 +114,11 @@ def offload(draft: Draft, limits: Limits) -> Draft:
     return _evict_oldest(draft, limits, noted=False)  # little was said: a note about it would be longer
 
 
+def summarize(draft: Draft, limits: Limits) -> Draft:
+    """Offload, and leave room in the note for a summary, which is for somebody with a model to write."""
+    return offload(draft, limits.without_summary())
+
+
 def last_resort(draft: Draft, limits: Limits) -> Draft:
     """Make the view fit the room whatever it takes: offload, clip what must stay harder, do without the note.
 
@@ -125,26 +144,13 @@ def overflow(needed: int, limit: int, reason: str) -> ContextOverflowError:
     )
 
 
-STRATEGIES: Final[Mapping[str, Strategy]] = {
+STRATEGIES: Final[Mapping[StrategyName, Strategy]] = {
     "fail": fail,
     "truncate": truncate,
     "keep_last": keep_last,
     "offload": offload,
+    "summarize": summarize,
 }
-
-
-def check_policy(policy: ContextPolicy) -> None:
-    """Check that every strategy of a policy can be carried out.
-
-    Raises:
-        InvalidInputError: One is not available.
-    """
-    for name in policy.strategy:
-        if name not in STRATEGIES:
-            raise InvalidInputError(
-                f"the context strategy {name!r} is not available in this version of langchain_runtime",
-                hint=f"use one or several of {', '.join(STRATEGIES)}",
-            )
 
 
 def _evict_oldest(draft: Draft, limits: Limits, *, noted: bool) -> Draft:
