@@ -4,7 +4,8 @@ from langchain_runtime.context.archive import Archive, store_namespace
 from langchain_runtime.context.context_builder import ContextBuilder
 from langchain_runtime.context.context_compactor import ContextCompactor
 from langchain_runtime.context.context_router import ContextRouter, check_names
-from langchain_runtime.context.conversation_context import ContextView, ConversationContext
+from langchain_runtime.context.conversation_context import ConversationContext
+from langchain_runtime.context.conversation_turn import ContextView
 from langchain_runtime.context.groups import Grouping, group_messages
 from langchain_runtime.context.handles import find_handles, handle_of, reference
 from langchain_runtime.context.memory_manager import MemoryManager

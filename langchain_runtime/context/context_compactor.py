@@ -20,6 +20,9 @@ Counter = Callable[[list[BaseMessage]], int]
 """Counts the tokens of messages, as LangChain's ``token_counter`` does."""
 
 
+_Count = Callable[[Sequence[BaseMessage], Mapping[str, dict[str, Any]]], int]
+
+
 class ContextCompactor:
     """Fits a bundle into a ceiling of tokens.
 
@@ -46,15 +49,15 @@ class ContextCompactor:
             from langchain_runtime.cost import TokenEstimator as DefaultEstimator  # noqa: PLC0415
 
             counter = DefaultEstimator()
-        self._counter = counter
-        self._model = model
+        # Found out once: what is asked here is slow, and sizes are asked for each message.
+        if isinstance(counter, TokenEstimator):
+            self._count: _Count = partial(_estimated, counter, model)
+        else:
+            self._count = partial(_counted, counter)
 
     def count(self, messages: Sequence[BaseMessage], tools: Mapping[str, dict[str, Any]]) -> int:
         """Tokens of messages together with the tools that go with them."""
-        if isinstance(self._counter, TokenEstimator):
-            return self._counter.expected(messages, model=self._model, tools=list(tools.values()))
-        schemas = [SystemMessage(json.dumps(list(tools.values()), ensure_ascii=False))] if tools else []
-        return self._counter([*messages, *schemas])
+        return self._count(messages, tools)
 
     def compact(self, bundle: ContextBundle, policy: ContextPolicy, *, max_tokens: int | None = None) -> Compaction:
         """Fit ``bundle`` by ``policy``.
@@ -90,6 +93,17 @@ class ContextCompactor:
             orphans=len(conversation.orphans),
             note=draft.note.message.id if draft.note else None,
         )
+
+
+def _estimated(
+    estimator: TokenEstimator, model: str | None, messages: Sequence[BaseMessage], tools: Mapping[str, dict[str, Any]]
+) -> int:
+    return estimator.expected(messages, model=model, tools=list(tools.values()))
+
+
+def _counted(counter: Counter, messages: Sequence[BaseMessage], tools: Mapping[str, dict[str, Any]]) -> int:
+    schemas = [SystemMessage(json.dumps(list(tools.values()), ensure_ascii=False))] if tools else []
+    return counter([*messages, *schemas])
 
 
 def orphan_refused(message: BaseMessage) -> InvalidInputError:

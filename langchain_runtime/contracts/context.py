@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from langchain_core.messages import AnyMessage, BaseMessage
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
 
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.usage import Usage
@@ -84,6 +92,15 @@ class ContextPolicy(BaseModel):
     recall_tokens: int | None = Field(default=None, ge=64)
     remind_tokens: int = Field(default=0, ge=0)
     on_orphans: Literal["repair", "refuse"] = "repair"
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.max_tokens is not None and self.reserve_output >= self.max_tokens:
+            raise InvalidInputError(
+                f"a context policy reserves {self.reserve_output} of {self.max_tokens} tokens for the reply",
+                hint="leave room for a view: lower reserve_output, or raise max_tokens",
+            )
+        return self
 
 
 class Compaction(BaseModel):

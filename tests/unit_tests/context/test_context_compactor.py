@@ -3,7 +3,7 @@
 import pytest
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_runtime.context import ContextBuilder, ContextCompactor, check_policy, find_handles
+from langchain_runtime.context import ContextBuilder, ContextCompactor, find_handles
 from langchain_runtime.context.marks import is_note
 from langchain_runtime.contracts import protocols
 from langchain_runtime.contracts.context import ContextBundle, ContextPolicy
@@ -298,7 +298,7 @@ class TestTruncate:
         result = compact(messages, counter=counter, strategy="truncate", truncate_to=60, max_tokens=300)
         excerpt = result.bundle.messages[1]
         assert excerpt.text.startswith("seen:\n[image_url not shown]\n")
-        assert (excerpt.artifact, excerpt.tool_call_id) == ([1], "a")
+        assert (excerpt.artifact, excerpt.tool_call_id) == (None, "a")  # programs find it in the archive
         assert [tool] in result.evicted.values()
 
     def test_an_excerpt_that_would_not_be_shorter_is_not_made(self):
@@ -440,12 +440,21 @@ class TestConstruction:
         result = ContextCompactor(model="openai:gpt-5").compact(ContextBundle(messages=FIVE), ContextPolicy())
         assert 5 <= result.tokens_before == result.tokens_after <= 60
 
-    def test_a_strategy_of_a_later_version_is_refused(self):
-        policy = ContextPolicy(strategy=("truncate", "summarize"))
-        for attempt in (lambda: check_policy(policy), lambda: compact(FIVE, policy)):
-            with pytest.raises(InvalidInputError, match="'summarize' is not available in this version") as error:
-                attempt()
-            assert "offload" in error.value.hint
+    def test_summarize_offloads_and_leaves_room_for_a_summary(self):
+        messages = [HumanMessage(f"{number} " * 200, id=str(number)) for number in range(10)]
+        policy = ContextPolicy(max_tokens=800, target=0.9, summary_tokens=300, strategy="summarize")
+        result = compact(messages, policy)
+        offloaded = compact(messages, policy.model_copy(update={"strategy": ("offload",)}))
+        assert (result.strategy, offloaded.strategy) == (("summarize",), ("offload",))
+        assert result.tokens_after <= 0.9 * 800 - 300 < offloaded.tokens_after <= 0.9 * 800
+        assert result.note in {message.id for message in result.bundle.messages}
+
+    def test_an_orphan_is_refused_where_the_policy_says_so(self):
+        orphan = ToolMessage("42", tool_call_id="lost")
+        with pytest.raises(InvalidInputError, match="'lost' that is not in it") as error:
+            compact([orphan, HumanMessage("go")], ContextPolicy(on_orphans="refuse"))
+        assert "repair" in error.value.hint
+        assert compact([orphan, HumanMessage("go")], ContextPolicy()).orphans == 1
 
     def test_what_came_before_is_not_part_of_the_result(self):
         messages = [*tool_turn("a", "w " * 100), HumanMessage("go")]
