@@ -11,6 +11,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 
 from langchain_runtime.context.draft import Conversation, Draft
+from langchain_runtime.context.previews import preview
 from langchain_runtime.context.strategies import STRATEGIES, Limits, last_resort
 from langchain_runtime.contracts.context import Compaction, ContextBundle, ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError
@@ -31,7 +32,8 @@ class ContextCompactor:
     where they are (of a prompt, outputs of dependencies that stand in it may be clipped); the last ``keep_last_n``
     groups, and always the newest, stay in view; order stays; and every message that is not in the view as it was
     is in ``Compaction.evicted``. The same input gives the same view, a view given back is left alone, and so is one
-    under the trigger, save for tool results without a call, which no provider accepts. Under ``summarize`` the view is
+    under the trigger, save for tool results without a call, which no provider accepts, and for outputs of dependencies
+    that are larger than the policy's ``preview_over``. Under ``summarize`` the view is
     as under ``offload``, with room left in its note for a summary: to write it takes a model.
 
     An event that may evict lands at or below the target or, when what must stay is larger, with nothing else in view.
@@ -118,6 +120,10 @@ def orphan_refused(message: BaseMessage) -> InvalidInputError:
 def _fit(draft: Draft, policy: ContextPolicy, limits: Limits | None) -> tuple[Draft, tuple[str, ...]]:
     """The finished draft, and the names of the strategies that changed it."""
     applied: list[str] = []
+    if policy.preview_over is not None:
+        previewed = preview(draft, policy.preview_over)
+        applied += ["preview"] if previewed is not draft else []
+        draft = previewed
     if policy.max_tokens is None and policy.keep_last_n is not None and "keep_last" in policy.strategy:
         kept = draft.evict(len(draft.source.evictable), noted=False)
         applied += ["keep_last"] if kept.evicted else []

@@ -211,6 +211,8 @@ class ConversationContext:
         try:
             compaction = self._compactor.compact(bundle, self._policy, max_tokens=request.window)
         except ContextOverflowError as error:
+            if "fail" in self._policy.strategy:
+                raise
             # It counts only if nothing comes after it that makes more of the conversation old.
             turn.overflow = error
             return

@@ -462,3 +462,26 @@ class TestConstruction:
         result = ContextCompactor(words).compact(bundle, ContextPolicy(max_tokens=60, strategy="truncate"))
         assert result.bundle.messages is not bundle.messages
         assert bundle == ContextBundle(messages=[*tool_turn("a", "w " * 100), HumanMessage("go")])
+
+
+class TestPreviews:
+    def test_a_large_output_of_a_dependency_is_an_excerpt_although_there_is_room(self):
+        bundle = ContextBuilder().build(
+            TaskSpec(id="b", prompt="Read {a} and what else there is", deps=("a", "c")),
+            inputs={},
+            routed={"a": "inlined " * 300, "c": "beside " * 300},
+            memory={},
+            tools={},
+        )
+        policy = ContextPolicy(preview_over=100)
+        result = ContextCompactor(words).compact(bundle, policy)
+        beside, prompt = result.bundle.messages
+        assert result.strategy == ("preview",)
+        assert 50 < words([beside]) <= 100
+        assert words([prompt]) <= 100 + words([HumanMessage("Read  and what else there is")])
+        assert set(find_handles(beside.text) + find_handles(prompt.text)) <= result.evicted.keys()
+        assert ContextCompactor(words).compact(result.bundle, policy).strategy == ()
+
+    def test_tool_results_are_no_outputs_of_dependencies(self):
+        result = compact(tool_turn("a", "word " * 300), ContextPolicy(preview_over=100), words)
+        assert result.strategy == ()
