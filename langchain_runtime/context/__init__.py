@@ -8,6 +8,7 @@ from langchain_runtime.context.conversation_context import ConversationContext
 from langchain_runtime.context.conversation_turn import ContextView
 from langchain_runtime.context.groups import Grouping, group_messages
 from langchain_runtime.context.handles import find_handles, handle_of, reference
+from langchain_runtime.context.lexical_index import Passage
 from langchain_runtime.context.memory_manager import MemoryManager
 from langchain_runtime.context.prompt_template import as_text, check_variables, render, variables
 
@@ -20,6 +21,7 @@ __all__ = [
     "ConversationContext",
     "Grouping",
     "MemoryManager",
+    "Passage",
     "as_text",
     "check_names",
     "check_variables",

@@ -1,16 +1,21 @@
-"""Keeps what left a view, and gives it back exactly as it was."""
+"""Keeps what left a view, gives it back exactly as it was, and finds it by its words."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from typing import NamedTuple
-
-from langchain_core.messages import BaseMessage, messages_from_dict, messages_to_dict
+from langchain_core.messages import BaseMessage
 from langgraph.store.base import BaseStore, Item, PutOp
 
+from langchain_runtime.context.lexical_index import LexicalIndex, Passage
+from langchain_runtime.context.message_records import decode_messages, encode_messages
 from langchain_runtime.contracts.errors import InvalidInputError
+
+_PAGE: Final = 10_000
+"""Items asked for at once, since a store's own default is 10."""
 
 
 def store_namespace(*labels: str) -> tuple[str, ...]:
@@ -21,26 +26,11 @@ def store_namespace(*labels: str) -> tuple[str, ...]:
     return tuple(label.replace(".", "%2E") for label in labels)
 
 
-class Passage(NamedTuple):
-    """A piece of what is kept.
-
-    Attributes:
-        handle: Of the messages.
-        start: Offset of the first character in their text.
-        text: The piece.
-        score: How well it matches; larger is better.
-    """
-
-    handle: str
-    start: int
-    text: str
-    score: float
-
-
 class Archive:
-    """Messages by handle in a LangGraph store.
+    """Messages by handle in a LangGraph store. Safe to share between threads.
 
-    Write before a view is used: a failed write then aborts the compaction, and nothing is lost.
+    Write before a view is used: a failed write then aborts the compaction, and nothing is lost. The index of words is a
+    cache over the store, made at the first search and kept up with what this object writes.
 
     Args:
         store: Where to keep them.
@@ -50,20 +40,24 @@ class Archive:
     def __init__(self, store: BaseStore, namespace: tuple[str, ...]) -> None:
         self._store = store
         self._namespace = store_namespace(*namespace)
+        self._numbers = _Numbers()
+        self._index: LexicalIndex | None = None
 
     def put(self, evicted: Mapping[str, Sequence[BaseMessage]]) -> None:
         """Keep messages under their handles, in one batch. Handles name content, so repeating it changes nothing.
 
         Raises:
-            InvalidInputError: A message holds what JSON cannot carry; nothing was written.
+            InvalidInputError: A message holds an object that cannot be kept; nothing was written.
         """
         if evicted:
             self._store.batch(self._writes(evicted))
+            self._found_out(evicted)
 
     async def aput(self, evicted: Mapping[str, Sequence[BaseMessage]]) -> None:
         """Async twin of ``put``."""
         if evicted:
             await self._store.abatch(self._writes(evicted))
+            self._found_out(evicted)
 
     def recall(self, handle: str) -> list[BaseMessage]:
         """The messages that were put under ``handle``, equal to what went in.
@@ -71,37 +65,105 @@ class Archive:
         Raises:
             InvalidInputError: There is no such handle.
         """
-        return self._read(handle, self._store.get(self._namespace, handle))
+        return _read(handle, self._store.get(self._namespace, handle))
 
     async def arecall(self, handle: str) -> list[BaseMessage]:
         """Async twin of ``recall``."""
-        return self._read(handle, await self._store.aget(self._namespace, handle))
+        return _read(handle, await self._store.aget(self._namespace, handle))
+
+    def has(self, handle: str) -> bool:
+        """Whether messages are kept under ``handle``."""
+        return self._store.get(self._namespace, handle) is not None
+
+    async def ahas(self, handle: str) -> bool:
+        """Async twin of ``has``."""
+        return await self._store.aget(self._namespace, handle) is not None
+
+    def handles(self) -> list[str]:
+        """All handles, in the order in which they were written."""
+        return [item.key for item in self._items()]
+
+    async def ahandles(self) -> list[str]:
+        """Async twin of ``handles``."""
+        return [item.key for item in await self._aitems()]
+
+    def search(self, query: str, *, limit: int = 8, handle: str | None = None) -> list[Passage]:
+        """Passages that have words of ``query``, best first.
+
+        Args:
+            query: In plain words.
+            limit: Passages at most.
+            handle: Look at the messages under it only.
+        """
+        if self._index is None:
+            self._index = _indexed(self._items())
+        return self._index.search(query, limit=limit, handle=handle)
+
+    async def asearch(self, query: str, *, limit: int = 8, handle: str | None = None) -> list[Passage]:
+        """Async twin of ``search``."""
+        if self._index is None:
+            self._index = _indexed(await self._aitems())
+        return self._index.search(query, limit=limit, handle=handle)
+
+    def refresh(self) -> None:
+        """Have the next search read the store again, for what other processes have written."""
+        self._index = None
+
+    def _items(self) -> list[Item]:
+        limit = _PAGE
+        while len(items := self._store.search(self._namespace, limit=limit)) == limit:
+            limit *= 2
+        return self._own(items)
+
+    async def _aitems(self) -> list[Item]:
+        limit = _PAGE
+        while len(items := await self._store.asearch(self._namespace, limit=limit)) == limit:
+            limit *= 2
+        return self._own(items)
+
+    def _own(self, items: Iterable[Item]) -> list[Item]:
+        # A search is by prefix, and stores order by what they like.
+        own = [item for item in items if item.namespace == self._namespace]
+        return sorted(own, key=lambda item: int(item.value.get("number", 0)))
 
     def _writes(self, evicted: Mapping[str, Sequence[BaseMessage]]) -> list[PutOp]:
         # Not embedded: a recall is by handle, and embedding every evicted message would cost a call each.
         return [
-            PutOp(self._namespace, handle, {"messages": _encode(messages)}, index=False)
+            PutOp(
+                self._namespace, handle, encode_messages(messages) | {"number": self._numbers.of(handle)}, index=False
+            )
             for handle, messages in evicted.items()
         ]
 
-    def _read(self, handle: str, item: Item | None) -> list[BaseMessage]:
-        if item is None:
-            raise InvalidInputError(
-                f"no messages are kept under the handle {handle!r}", hint="a handle is the part of [recall:<id>] in <>"
-            )
-        return messages_from_dict(json.loads(item.value["messages"]))
+    def _found_out(self, evicted: Mapping[str, Sequence[BaseMessage]]) -> None:
+        if self._index is not None:
+            self._index.add(evicted)
 
 
-def _encode(messages: Sequence[BaseMessage]) -> str:
-    """JSON in ASCII: stores refuse half surrogate pairs, NUL characters and long integers, and models write all three.
+class _Numbers:
+    """Numbers handles in the order in which this process first writes them; between processes the clock orders."""
 
-    Raises:
-        InvalidInputError: JSON cannot carry a message.
-    """
-    try:
-        return json.dumps(messages_to_dict(messages))
-    except TypeError as error:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._given: dict[str, int] = {}
+        self._last = 0
+
+    def of(self, handle: str) -> int:
+        with self._lock:
+            if handle not in self._given:
+                self._last = self._given[handle] = max(self._last + 1, time.time_ns())
+            return self._given[handle]
+
+
+def _indexed(items: Iterable[Item]) -> LexicalIndex:
+    index = LexicalIndex()
+    index.add({item.key: _read(item.key, item) for item in items})
+    return index
+
+
+def _read(handle: str, item: Item | None) -> list[BaseMessage]:
+    if item is None:
         raise InvalidInputError(
-            f"messages cannot be moved out of view, since JSON cannot carry them: {error}",
-            hint="let tools return artifacts, and clients metadata, made of JSON values",
-        ) from None
+            f"no messages are kept under the handle {handle!r}", hint="a handle is the part of [recall:<id>] in <>"
+        )
+    return decode_messages(item.value)

@@ -55,7 +55,7 @@ def make_note(groups: Sequence[Evicted], room: int) -> Note:
     lines = [group.line for group in newest]
     listing: dict[str, list[BaseMessage]] = {}
     if older:
-        messages: list[BaseMessage] = [HumanMessage("\n".join(group.line for group in older))]
+        messages: list[BaseMessage] = [_note("\n".join(group.line for group in older))]
         handle = handle_of(messages)
         listing[handle] = messages
         lines.insert(0, f"{reference(handle)} list of the oldest {len(older)}")

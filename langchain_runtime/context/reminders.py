@@ -7,8 +7,8 @@ from typing import Final
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from langchain_runtime.context.archive import Passage
 from langchain_runtime.context.handles import handle_of, reference
+from langchain_runtime.context.lexical_index import Passage
 from langchain_runtime.context.marks import REMINDER_PREFIX
 
 MOST_PASSAGES: Final = 8

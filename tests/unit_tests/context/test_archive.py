@@ -1,5 +1,7 @@
 """What left a view comes back from the store exactly as it was."""
 
+import dataclasses
+
 import pytest
 from langchain_core.messages import (
     AIMessage,
@@ -91,10 +93,31 @@ def test_text_that_stores_refuse_comes_back_equal_I5(store):
 
 def test_what_json_cannot_carry_is_refused_before_anything_is_written(store):
     handles = Archive(store, ("lcr",))
-    with pytest.raises(InvalidInputError, match="JSON cannot carry"):
+    with pytest.raises(InvalidInputError, match="an object in them cannot be kept"):
         handles.put({"a": CONVERSATION, "b": [ToolMessage("r", tool_call_id="c", artifact=object())]})
     with pytest.raises(InvalidInputError, match="'a'"):
         handles.recall("a")
+
+
+@dataclasses.dataclass
+class Rows:
+    rows: list[int]
+
+
+def test_an_object_beside_a_result_comes_back_equal_I5(store):
+    message = ToolMessage("r", tool_call_id="c", artifact=Rows([1, 2]))
+    Archive(store, ("lcr",)).put({"abc": [message]})
+    assert Archive(store, ("lcr",)).recall("abc") == [message]
+
+
+def test_handles_are_listed_in_the_order_of_their_first_writing(store):
+    archive = Archive(store, ("lcr", "run"))
+    archive.put({"b": CONVERSATION[:1], "a": CONVERSATION[:1]})
+    archive.put({"c": CONVERSATION[:1]})
+    archive.put({"b": CONVERSATION[:1]})
+    Archive(store, ("lcr", "run", "another")).put({"d": CONVERSATION[:1]})
+    assert archive.handles() == Archive(store, ("lcr", "run")).handles() == ["b", "a", "c"]
+    assert (archive.has("a"), archive.has("d")) == (True, False)
 
 
 def test_an_unknown_handle_is_refused(store):
