@@ -18,7 +18,9 @@ from pydantic_core import to_jsonable_python
 
 from langchain_runtime.adapters.account import Account, BudgetScope, paying
 from langchain_runtime.backends.json_values import error_text
-from langchain_runtime.backends.task_body import Additions, Occupancy, RunMemory, TaskBody, TaskRuntime
+from langchain_runtime.backends.run_memory import RunMemory
+from langchain_runtime.backends.task_body import Additions, Occupancy, TaskBody, TaskRuntime
+from langchain_runtime.context import MemoryManager
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import (
     InvalidInputError,
@@ -33,7 +35,6 @@ from langchain_runtime.contracts.errors import (
 from langchain_runtime.contracts.events import CallSettled, LifecycleEvent
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.ledger import Ledger
-from langchain_runtime.contracts.protocols import MemoryManager
 from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import TaskError, TaskOutcome, TaskResult, TaskState, now
 from langchain_runtime.contracts.usage import TokenUsage, Usage
@@ -92,6 +93,7 @@ class _Attempt:
 
     task: asyncio.Task[TaskResult]
     additions: Additions
+    memory: RunMemory
     told_to_stop: asyncio.Future[None]
     stopped_by: TaskExecutionError | None = field(default=None)
 
@@ -158,20 +160,24 @@ class InProcessBackend:
         if outcome.state is TaskState.COMPLETED:
             outcome = self._context.accept(outcome)
         await self._commit(order, account, outcome)
+        await attempt.memory.aend()
         return outcome
 
     async def _attempt(self, order: TaskJob, account: Account) -> _Attempt:
         occupancy = Occupancy(on_end=lambda: self._body_ended(order.task_id))
         additions = Additions(order.task_id)
+        memory = self._memory_of(order)
         with paying(account):
-            body = asyncio.ensure_future(self._body(order, occupancy, additions))
-        attempt = self._running[order.task_id] = _Attempt(body, additions, asyncio.get_running_loop().create_future())
+            body = asyncio.ensure_future(self._body(order, occupancy, additions, memory))
+        told_to_stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        attempt = self._running[order.task_id] = _Attempt(body, additions, memory, told_to_stop)
         try:
             await self._wait(attempt, order)
         except asyncio.CancelledError:
             body.cancel()
             raise
         finally:
+            memory.close()
             del self._running[order.task_id]
         if occupancy.busy or not body.done():
             self._zombies.add(order.task_id)
@@ -193,12 +199,16 @@ class InProcessBackend:
         if attempt.stopped_by is not None and not attempt.task.done():
             await asyncio.wait({attempt.task}, timeout=_GRACE_SECONDS)
 
-    async def _body(self, order: TaskJob, occupancy: Occupancy, additions: Additions) -> TaskResult:
+    def _memory_of(self, order: TaskJob) -> RunMemory:
+        memory = self._context.memory
+        return RunMemory(memory, order.run_id, memory.log_of(order.run_id, order.task_id))
+
+    async def _body(self, order: TaskJob, occupancy: Occupancy, additions: Additions, memory: RunMemory) -> TaskResult:
         runtime = TaskRuntime(
             run_id=order.run_id,
             task_id=order.task_id,
             attempt=order.attempt,
-            memory=RunMemory(self._context.memory, order.run_id),
+            memory=memory,
             stream=self._context.stream,
             budget=BudgetScope(self._context.budgets[0], self._context.ledger),
             _additions=additions,

@@ -15,36 +15,12 @@ from pydantic import JsonValue, ValidationError
 from langchain_runtime.adapters.account import BudgetScope
 from langchain_runtime.backends.daemon_threads import run_in_daemon_thread
 from langchain_runtime.backends.json_values import as_result, to_json
+from langchain_runtime.backends.run_memory import RunMemory
 from langchain_runtime.context import variables
 from langchain_runtime.contracts.errors import InvalidInputError, TaskFailedError, TaskResultNotSerializableError
 from langchain_runtime.contracts.identifiers import check_task_id
 from langchain_runtime.contracts.job import TaskJob
-from langchain_runtime.contracts.protocols import MemoryManager
 from langchain_runtime.contracts.run import EnqueuedTask, TaskResult
-
-
-@dataclass(frozen=True)
-class RunMemory:
-    """The memory of one run, for the bodies of its tasks."""
-
-    _manager: MemoryManager
-    _run_id: str
-
-    def get(self, key: str) -> JsonValue:
-        """The value of ``key``; None if there is none."""
-        return self._manager.get(self._run_id, key)
-
-    def put(self, key: str, value: JsonValue) -> None:
-        """Keep ``value`` under ``key``."""
-        self._manager.put(self._run_id, key, value)
-
-    async def aget(self, key: str) -> JsonValue:
-        """Async twin of ``get``."""
-        return await self._manager.aget(self._run_id, key)
-
-    async def aput(self, key: str, value: JsonValue) -> None:
-        """Async twin of ``put``."""
-        await self._manager.aput(self._run_id, key, value)
 
 
 @dataclass(frozen=True)
@@ -230,6 +206,12 @@ def call_arguments(job: TaskJob) -> dict[str, Any]:
     return {} if job.max_output_tokens is None else {"max_tokens": job.max_output_tokens}
 
 
+def result_of_reply(reply: Any, *, task_id: str) -> TaskResult:
+    """The result of a prompt, from what its model, its agent or its reply format gave."""
+    result = as_result(reply, task_id=task_id)
+    return result.model_copy(update={"metadata": _facts_of(reply)}) if isinstance(reply, AIMessage) else result
+
+
 @dataclass(frozen=True)
 class PromptBody:
     """One model call over the messages of the job, or an agent's loop where the task has tools.
@@ -249,8 +231,7 @@ class PromptBody:
             raise TaskFailedError(
                 f"the model of task {job.task_id!r} did not answer in the reply format", task_id=job.task_id
             )
-        result = as_result(reply, task_id=job.task_id)
-        return result.model_copy(update={"metadata": _facts_of(reply)}) if isinstance(reply, AIMessage) else result
+        return result_of_reply(reply, task_id=job.task_id)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class BudgetRefused(_Event):
 
 
 class ContextCompacted(_Event):
-    """A view was made to fit."""
+    """A view was made to fit, or a task ended that had asked for what its view lacked: then ``strategy`` is empty."""
 
     kind: Literal["context_compacted"] = "context_compacted"
     task: TaskID
@@ -139,6 +139,8 @@ class ContextCompacted(_Event):
     tokens_after: int
     evicted: int = Field(description="messages that left the view and can be recalled")
     clipped: int = Field(description="messages that were shortened")
+    recalls: int = Field(default=0, description="how often the model asked for what had left its view")
+    summary: Usage = Field(default=Usage(), description="what summaries took; part of what the task used")
 
 
 LifecycleEvent = Annotated[

@@ -6,6 +6,7 @@ from langchain_core.messages import AnyMessage
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from langchain_runtime.contracts.budget import ScopeName
+from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.identifiers import ModelID, RunID, TaskID
 from langchain_runtime.contracts.usage import Usage
 
@@ -30,8 +31,30 @@ class AdoptedHold(BaseModel):
     max_output_tokens: int
 
 
+class LeftOut(BaseModel):
+    """What compaction kept out of a prompt's view, and what the body is to do about it.
+
+    Attributes:
+        policy: Keeps the conversation within its limits from here on.
+        window: Of the model, in tokens; None where nobody knows it.
+        handles: Of what left the view or was clipped, in the task's archive.
+        note: Id of the message in the view that stands for what left it; None where there is none.
+        recall_tokens: What one answer of the ``recall`` tool has at most; None where the model is not offered it.
+        summarize: Whether the view is to say in short what was left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: ContextPolicy
+    window: int | None = None
+    handles: tuple[str, ...] = ()
+    note: str | None = None
+    recall_tokens: int | None = None
+    summarize: bool = False
+
+
 class TaskJob(BaseModel):
-    """Everything a body needs, and nothing it must look up elsewhere.
+    """Everything a body needs; only what was left out of its view it looks up elsewhere.
 
     Attributes:
         run_id: Run it belongs to.
@@ -39,6 +62,8 @@ class TaskJob(BaseModel):
         attempt: 1 for the first try.
         inputs: The run's inputs and one key for each dependency or its alias.
         messages: Prompt tasks: what the model receives, already compacted; None for other bodies.
+        left_out: Prompt tasks: what the messages lack, where the body is to do something about it: it then makes calls
+            of its own instead of the one that ``hold`` is for. None where it only answers the messages.
         model: Prompt tasks: the model to call.
         max_output_tokens: Prompt tasks: the author's cap; None for the model's.
         hold: Reservation to adopt; None when nothing was reserved.
@@ -55,6 +80,7 @@ class TaskJob(BaseModel):
     attempt: int = Field(default=1, ge=1)
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
     messages: list[AnyMessage] | None = None
+    left_out: LeftOut | None = None
     model: ModelID | None = None
     max_output_tokens: int | None = None
     hold: AdoptedHold | None = None

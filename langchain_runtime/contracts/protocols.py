@@ -180,17 +180,52 @@ class Summarizer(Protocol):
 
 @runtime_checkable
 class MemoryManager(Protocol):
-    """Key-value memory of a run that its tasks read and write."""
+    """Key-value memory of a run that its tasks read and write; each ``namespace`` of a run is a memory of its own."""
 
-    def get(self, run_id: str, key: str) -> JsonValue: ...
-    def put(self, run_id: str, key: str, value: JsonValue) -> None: ...
-    def snapshot(self, run_id: str) -> dict[str, JsonValue]:
+    def get(self, run_id: str, key: str, *, namespace: str | None = None) -> JsonValue: ...
+    def put(
+        self, run_id: str, key: str, value: JsonValue, *, namespace: str | None = None, ttl_minutes: float | None = None
+    ) -> None: ...
+    def put_many(
+        self,
+        run_id: str,
+        values: Mapping[str, JsonValue],
+        *,
+        namespace: str | None = None,
+        ttl_minutes: float | None = None,
+    ) -> None: ...
+    def delete(self, run_id: str, key: str, *, namespace: str | None = None) -> None: ...
+    def search(
+        self, run_id: str, query: str | None = None, *, limit: int = 10, namespace: str | None = None
+    ) -> Sequence[tuple[str, JsonValue, float | None]]:
+        """Keys, values and scores of what fits the query by its meaning, best first.
+
+        Raises:
+            InvalidInputError: There is a query, and nothing that could tell what it means.
+        """
+        ...
+
+    def snapshot(self, run_id: str, *, namespace: str | None = None) -> dict[str, JsonValue]:
         """Every key and value, in the order they were first written."""
         ...
 
-    async def aget(self, run_id: str, key: str) -> JsonValue: ...
-    async def aput(self, run_id: str, key: str, value: JsonValue) -> None: ...
-    async def asnapshot(self, run_id: str) -> dict[str, JsonValue]: ...
+    async def aget(self, run_id: str, key: str, *, namespace: str | None = None) -> JsonValue: ...
+    async def aput(
+        self, run_id: str, key: str, value: JsonValue, *, namespace: str | None = None, ttl_minutes: float | None = None
+    ) -> None: ...
+    async def aput_many(
+        self,
+        run_id: str,
+        values: Mapping[str, JsonValue],
+        *,
+        namespace: str | None = None,
+        ttl_minutes: float | None = None,
+    ) -> None: ...
+    async def adelete(self, run_id: str, key: str, *, namespace: str | None = None) -> None: ...
+    async def asearch(
+        self, run_id: str, query: str | None = None, *, limit: int = 10, namespace: str | None = None
+    ) -> Sequence[tuple[str, JsonValue, float | None]]: ...
+    async def asnapshot(self, run_id: str, *, namespace: str | None = None) -> dict[str, JsonValue]: ...
 
 
 # --- orchestration ---------------------------------------------------------------------------------------------------

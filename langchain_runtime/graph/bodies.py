@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import Runnable
 
+from langchain_runtime.backends.recalling_body import RecallingBody
 from langchain_runtime.backends.task_body import PromptBody, TaskBody
-from langchain_runtime.chat_models import with_budget
+from langchain_runtime.chat_models import ModelSummarizer, with_budget
+from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.graph.models import open_model
 from langchain_runtime.graph.services import Services
@@ -24,12 +24,16 @@ class TaskModels:
         spec: The graph; the models of its prompts are opened at once, so that a wrong name costs nothing.
         services: Components.
 
+    Attributes:
+        spec: The graph.
+
     Raises:
         UnknownModelError: There is no such model.
         InvalidInputError: A package or key is missing.
     """
 
     def __init__(self, spec: GraphSpec, services: Services) -> None:
+        self.spec = spec
         self._services = services
         self._by_name: dict[str, BaseChatModel] = {}
         self._own: dict[int, BaseChatModel] = {}
@@ -52,7 +56,8 @@ class TaskModels:
 
 def task_body(definition: TaskDefinition, services: Services, models: TaskModels) -> TaskBody:
     """What a task does."""
-    return definition.body or _prompt_body(definition, services, models.of(definition))
+    policy = models.spec.context_of(definition)
+    return definition.body or _prompt_body(definition, services, models.of(definition), policy)
 
 
 def _budgeted(name: str, model: BaseChatModel, services: Services) -> BaseChatModel:
@@ -60,30 +65,48 @@ def _budgeted(name: str, model: BaseChatModel, services: Services) -> BaseChatMo
     return services.gates.paced(name, budgeted)
 
 
-def _prompt_body(definition: TaskDefinition, services: Services, models: Mapping[str, BaseChatModel]) -> PromptBody:
-    if definition.is_single_call:
-        return PromptBody(models)
-    [(name, model)] = models.items()
-    # These calls reserve for themselves: only the wrapper can move them.
-    model = with_budget(model, None, ladder=services.ladder.steps)
-    return PromptBody({name: _answering(definition, model)}, structured=definition.response_format is not None)
+def _prompt_body(
+    definition: TaskDefinition, services: Services, models: Mapping[str, BaseChatModel], policy: ContextPolicy
+) -> TaskBody:
+    # Calls that reserve for themselves: only the wrapper can move them to another model.
+    steps = services.ladder.steps
+    movable = models
+    if steps is not None:
+        movable = {name: with_budget(model, None, ladder=steps) for name, model in models.items()}
+    single = definition.is_single_call
+    answering = PromptBody(movable) if single else _answering(definition, services, movable, policy)
+    return RecallingBody(
+        whole=PromptBody(models) if single else answering,
+        partial=answering,
+        models=movable,
+        priced_as=services.priced_as,
+        store=services.store,
+        summarizer_of=ModelSummarizer,
+    )
 
 
-def _answering(definition: TaskDefinition, model: BaseChatModel) -> Runnable[Any, Any]:
+def _answering(
+    definition: TaskDefinition, services: Services, models: Mapping[str, BaseChatModel], policy: ContextPolicy
+) -> TaskBody:
     if definition.tools:
-        return _agent(definition, model)
-    return model.with_structured_output(definition.response_format)
+        return _agent_body(definition, services, models, policy)
+    formatted = {name: model.with_structured_output(definition.response_format) for name, model in models.items()}
+    return PromptBody(formatted, structured=True)
 
 
-def _agent(definition: TaskDefinition, model: BaseChatModel) -> Runnable[Any, Any]:
+def _agent_body(
+    definition: TaskDefinition, services: Services, models: Mapping[str, BaseChatModel], policy: ContextPolicy
+) -> TaskBody:
     try:
-        create_agent = importlib.import_module("langchain.agents").create_agent
+        importlib.import_module("langchain.agents")
     except ImportError as error:
         raise InvalidInputError(
             f"task {definition.spec.id!r} has tools, which needs LangChain's agents",
             hint='pip install "langchain-runtime-layer[agents]"',
         ) from error
-    agent: Runnable[Any, Any] = create_agent(
-        model, list(definition.tools), response_format=definition.response_format, name=definition.spec.id
-    )
-    return (lambda messages: {"messages": messages}) | agent
+    from langchain_runtime.graph.agents import AgentBody  # noqa: PLC0415 - needs them
+
+    body = AgentBody(definition, models, services, policy)
+    for name in models:
+        body.agent(name)  # what is wrong with its tools is refused before anything runs
+    return body

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import JsonValue
@@ -21,9 +21,9 @@ from langchain_runtime.adapters.replies import reply_key, request_digest
 from langchain_runtime.adapters.request_bounds import CallBound, bound_call
 from langchain_runtime.backends.in_process import first_call_of
 from langchain_runtime.backends.task_body import call_arguments
-from langchain_runtime.context import ContextBuilder, ContextCompactor, ContextRouter, Archive
+from langchain_runtime.context import ContextRouter
+from langchain_runtime.context.memory_log import MemoryLog
 from langchain_runtime.contracts.budget import Budget, Hold
-from langchain_runtime.contracts.context import Compaction, ContextPolicy
 from langchain_runtime.contracts.errors import ContextOverflowError
 from langchain_runtime.contracts.events import BudgetRefused, CallReserved, ContextCompacted, LifecycleEvent
 from langchain_runtime.contracts.job import AdoptedHold, TaskJob
@@ -36,8 +36,13 @@ from langchain_runtime.graph.event_log import EventLog
 from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
+from langchain_runtime.graph.task_views import TaskView, TaskViews
 
 _CARRIED_OUT_BY_THE_GRAPH: Final = frozenset({"wait", "interrupt", "downgrade"})
+
+
+_SEEN: Final = "seen"
+"""Key of the memory in what is recorded of it, so that an empty one is not taken for none."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,12 @@ class Draft:
 
     Attributes:
         job: What it would do.
-        compaction: How its view was made to fit; None where there is none.
+        view: What its model sees; None for a body of its own.
         paid: Its reply was bought before.
     """
 
     job: TaskJob
-    compaction: Compaction | None = None
+    view: TaskView | None = None
     paid: bool = False
 
 
@@ -101,8 +106,9 @@ class Dispatcher:
         self._paid = paid
         self._log = log
         self._router = ContextRouter()
-        self._builder = ContextBuilder()
-        self._handles = Archive(services.store, ("lcr", run_id, "evicted"))
+        self._views = TaskViews(spec, services, run_id, self._inputs)
+        self._memories = MemoryLog(services.store)
+        self._begun: set[tuple[str, int]] = set()
         self._enforcer = BudgetEnforcer(services.ledger, on_event=self._tell)
 
     async def lay_out(
@@ -129,12 +135,64 @@ class Dispatcher:
             return Draft(job.model_copy(update={"inputs": inputs}) if inputs else job)
         assert model is not None  # a prompt has one
         job = job.model_copy(update={"max_output_tokens": definition.spec.max_output_tokens})
-        if definition.is_single_call and task_id in self._paid:
-            bought = await self._bought(definition, routed, job)
-            if bought is not None:
-                return Draft(bought, paid=True)
-        compaction = await self._view(definition, routed, model)
-        return Draft(job.model_copy(update={"model": model, "messages": compaction.bundle.messages}), compaction)
+        if task_id in self._paid or (task_id, attempt) in self._begun:
+            again = await self._again(definition, routed, job, model)
+            if again is not None:
+                return again
+        memory = await self._services.memory.asnapshot(self._run_id)
+        draft = await self._draft(definition, routed, memory, job, model)
+        if memory or not self._is_single_call(draft.job):
+            # Of several calls some may be paid for when the process dies: then it matters that there was none, too.
+            await self._memories.asnapshot(self._run_id, task_id, attempt, {_SEEN: memory})
+        return draft
+
+    async def _draft(
+        self,
+        definition: TaskDefinition,
+        routed: Mapping[str, JsonValue],
+        memory: Mapping[str, JsonValue],
+        job: TaskJob,
+        model: str,
+    ) -> Draft:
+        chat_model = self._models.of(definition)[model]
+        view = await self._views.view(definition, routed, memory, model=model, chat_model=chat_model)
+        return Draft(
+            job.model_copy(update={"model": model, "messages": view.messages, "left_out": view.left_out}), view
+        )
+
+    async def _again(
+        self, definition: TaskDefinition, routed: Mapping[str, JsonValue], job: TaskJob, model: str
+    ) -> Draft | None:
+        """The attempt with the run's memory as it saw it when it was first made, if that is of use; else None.
+
+        Of a single call: on whichever model its reply was bought. Tasks of several calls find each reply for
+        themselves, if they ask the same.
+        """
+        record = await self._memories.arecorded(self._run_id, job.task_id, job.attempt)
+        memory: Any = record.get(_SEEN, {})
+        for name in self._models.of(definition):
+            try:
+                draft = await self._draft(definition, routed, memory, job, name)
+            except ContextOverflowError:
+                continue  # it cannot have answered
+            if self._is_single_call(draft.job):
+                if await self._is_bought(draft.job):
+                    return Draft(draft.job, paid=True)
+            elif record and name == model:
+                return draft
+        return None
+
+    async def _is_bought(self, job: TaskJob) -> bool:
+        chat_model, arguments = self._chat_model(job), call_arguments(job)
+        request = request_digest(
+            model=model_id(chat_model, arguments), messages=job.messages or (), stop=None, kwargs=arguments
+        )
+        key = reply_key(self._run_id, job.task_id, first_call_of(job), request)
+        return await self._services.ledger.areplay(key) is not None
+
+    def _is_single_call(self, job: TaskJob) -> bool:
+        """Whether the body makes one call, over the messages of the job: then its hold can be made here."""
+        return self._tasks.definition(job.task_id).is_single_call and job.left_out is None
 
     def chat_model_of(self, job: TaskJob) -> BaseChatModel | None:
         """The model that answers; None for a body of its own."""
@@ -147,7 +205,7 @@ class Dispatcher:
             ModelUnavailableError: The model is not worth waiting for.
         """
         job, gates = draft.job, self._services.gates
-        if not self._tasks.definition(job.task_id).is_single_call:
+        if not self._is_single_call(job):
             return gates.opens_at(job.model, 0, time.monotonic())
         counts = gates.counts_tokens(job.model)
         tokens = expected_use(self._bound(job), job.messages or (), self._services.estimator) if counts else 0
@@ -160,57 +218,18 @@ class Dispatcher:
             BudgetExceededError: The worst case of its call does not fit.
         """
         job = draft.job
-        if self._tasks.definition(job.task_id).is_single_call and not draft.paid:
+        if draft.view is not None and not self._is_single_call(job):
+            self._begun.add((job.task_id, job.attempt))
+        elif draft.view is not None and not draft.paid:
             hold, worst_case = await self._reserve(job)
             job = job.model_copy(update={"hold": hold, "estimated_use": worst_case})
-        if draft.compaction is not None and draft.compaction.strategy:
-            self._log.emit(_compacted(job, draft.compaction))
+        if draft.view is not None and draft.view.compaction.strategy:
+            self._log.emit(_compacted(job, draft.view))
         return job
 
     async def give_back(self, hold: AdoptedHold) -> None:
         """Release the hold of a job whose body never ran."""
         await self._services.ledger.arelease(hold.reservation_id)
-
-    async def _bought(
-        self, definition: TaskDefinition, routed: Mapping[str, JsonValue], job: TaskJob
-    ) -> TaskJob | None:
-        """The job whose reply an earlier execution paid for, on whichever model that was; None if there is none."""
-        for name, chat_model in self._models.of(definition).items():
-            try:
-                compaction = await self._view(definition, routed, name)
-            except ContextOverflowError:
-                continue  # it cannot have answered
-            candidate = job.model_copy(update={"model": name, "messages": compaction.bundle.messages})
-            arguments = call_arguments(candidate)
-            request = request_digest(
-                model=model_id(chat_model, arguments),
-                messages=compaction.bundle.messages,
-                stop=None,
-                kwargs=arguments,
-            )
-            key = reply_key(self._run_id, job.task_id, first_call_of(candidate), request)
-            if await self._services.ledger.areplay(key) is not None:
-                return candidate
-        return None
-
-    async def _view(self, definition: TaskDefinition, routed: Mapping[str, JsonValue], model: str) -> Compaction:
-        bundle = self._builder.build(
-            definition.spec,
-            inputs=self._inputs,
-            routed=routed,
-            memory=await self._services.memory.asnapshot(self._run_id),
-            tools={},
-        )
-        info = self._services.info(model)
-        policy = definition.spec.context or self._spec.policy.context or ContextPolicy()
-        if "target" not in policy.model_fields_set:
-            # A low water mark spares later turns of a conversation a compaction; a task's view is used once.
-            policy = policy.model_copy(update={"target": policy.trigger})
-        window = info.context_window if info is not None else None
-        compactor = ContextCompactor(self._services.estimator, model=self._services.priced_as(model))
-        compaction = compactor.compact(bundle, policy, max_tokens=window)
-        await self._handles.aput(compaction.evicted)
-        return compaction
 
     async def _reserve(self, job: TaskJob) -> tuple[AdoptedHold, Usage]:
         bound = self._bound(job)
@@ -247,10 +266,8 @@ class Dispatcher:
         return adopted, Usage(tokens=tokens, cost=worst_case)
 
     def _bound(self, job: TaskJob) -> CallBound:
-        chat_model = self.chat_model_of(job)
-        assert chat_model is not None  # only prompts are bounded
         return bound_call(
-            chat_model,
+            self._chat_model(job),
             job.messages or (),
             call_arguments(job),
             estimator=self._services.estimator,
@@ -260,6 +277,11 @@ class Dispatcher:
             priced=self._charge.limits_money,
             bounded=self._charge.limits,
         )
+
+    def _chat_model(self, job: TaskJob) -> BaseChatModel:
+        chat_model = self.chat_model_of(job)
+        assert chat_model is not None  # a prompt has one
+        return chat_model
 
     def _hold(self, job: TaskJob, bound: CallBound) -> Hold:
         return Hold(
@@ -281,13 +303,14 @@ class Dispatcher:
             self._log.emit(event)
 
 
-def _compacted(job: TaskJob, compaction: Compaction) -> ContextCompacted:
+def _compacted(job: TaskJob, view: TaskView) -> ContextCompacted:
+    compaction = view.compaction
     return ContextCompacted(
         run_id=job.run_id,
         task=job.task_id,
         strategy=compaction.strategy,
         tokens_before=compaction.tokens_before,
         tokens_after=compaction.tokens_after,
-        evicted=len(compaction.evicted),
+        evicted=view.evicted,
         clipped=compaction.clipped,
     )

@@ -14,6 +14,7 @@ from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
+from langchain_runtime.context.memory_log import MemoryLog
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.run import Run, RunHeader, TaskOutcome
@@ -255,6 +256,10 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
         return self._execution.services.ledger
 
     @property
+    def _memory_log(self) -> MemoryLog:
+        return MemoryLog(self._execution.services.store)
+
+    @property
     def _is_native(self) -> bool:
         return self._supersteps is not None
 
@@ -295,12 +300,14 @@ class RunThreads(CompiledStateGraph[Any, Any, Any, Any]):
         return header
 
     def _carry_out(self, config: RunnableConfig, revision: Revision) -> RunnableConfig:
+        self._memory_log.forget(revision.run_id, revision.forget)  # first: what is still in the journal reads nothing
         self._ledger.forget(revision.run_id, revision.forget)
         for outcome in revision.record:
             self._ledger.record_outcome(revision.run_id, outcome)
         return super().bulk_update_state(config, revision.steps) if revision.steps else config
 
     async def _acarry_out(self, config: RunnableConfig, revision: Revision) -> RunnableConfig:
+        await self._memory_log.aforget(revision.run_id, revision.forget)
         await self._ledger.aforget(revision.run_id, revision.forget)
         for outcome in revision.record:
             await self._ledger.arecord_outcome(revision.run_id, outcome)

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from langchain_runtime.backends import TaskBody
 from langchain_runtime.context import check_names, variables
+from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.run import DAG, RetrySpec, RunPolicy, Task, TaskInput
 from langchain_runtime.contracts.task_spec import Dependency, ForEach, TaskSpec
@@ -49,7 +50,10 @@ class TaskDefinition:
 
     @property
     def is_single_call(self) -> bool:
-        """Whether it makes exactly one model call over a view that is known at dispatch, so a hold can be made then."""
+        """Whether it makes one model call over a view that is known at dispatch, so that a hold can be made then.
+
+        Unless something is to be done about what the view lacks: that is known once it is made, see ``TaskJob``.
+        """
         return self.spec.prompt is not None and self.response_format is None and not self.tools
 
     def record(self, deps: Iterable[str]) -> Task:
@@ -177,6 +181,10 @@ class GraphSpec:
             for task_id, definition in self.tasks.items()
             if definition.spec.expected_seconds is not None
         }
+
+    def context_of(self, definition: TaskDefinition) -> ContextPolicy:
+        """How the view of a prompt of this graph, or of a run of it, is made to fit."""
+        return definition.spec.context or self.policy.context or ContextPolicy()
 
     def retry_of(self, task_id: str) -> RetrySpec:
         """The task's retry rule, or the policy's."""

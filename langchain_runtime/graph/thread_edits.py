@@ -34,11 +34,11 @@ _NOTHING_IS_NEXT: Final = (StateUpdate(None, END),)
 
 @dataclass(frozen=True)
 class Revision:
-    """What is to be done to the ledger, in this order, and then to the thread.
+    """What is to be done to the log of memory and to the ledger, in this order, and then to the thread.
 
     Attributes:
         run_id: The run.
-        forget: Tasks whose outcomes and replies are dropped.
+        forget: Tasks whose outcomes and replies are dropped, with the records of what they saw of the run's memory.
         record: Outcomes that were edited.
         steps: Updates of the thread; none where it may stay as it is.
     """

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from langchain_runtime.contracts.events import BudgetRefused, ContextCompacted, LifecycleEvent, TaskRetried
 from langchain_runtime.contracts.run import Run, Task, TaskState
+from langchain_runtime.contracts.usage import Usage
 
 _CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 """Finish reasons of a reply that ran into its output limit: OpenAI and Gemini, Anthropic, OpenAI Responses, Mistral."""
@@ -38,7 +39,19 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class CompactionFigures:
-    """The compactions of one task's views, added up; tokens as the compactor counts them."""
+    """The compactions of one task's views, added up; tokens as the compactor counts them.
+
+    Attributes:
+        task: Its id.
+        times: How often one of its views was made to fit.
+        strategy: Everything that was done for it.
+        tokens_before: Of its views before.
+        tokens_after: And after.
+        evicted: Messages that left them.
+        clipped: Messages that were shortened.
+        recalls: How often its model asked for what had left them.
+        summary: What summaries took; part of what the task used.
+    """
 
     task: str
     times: int
@@ -47,6 +60,8 @@ class CompactionFigures:
     tokens_after: int
     evicted: int
     clipped: int
+    recalls: int = 0
+    summary: Usage = Usage()  # noqa: RUF009 - immutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +138,14 @@ def _compactions(events: Sequence[LifecycleEvent]) -> tuple[CompactionFigures, .
     return tuple(
         CompactionFigures(
             task=task,
-            times=len(compacted),
+            times=sum(bool(event.strategy) for event in compacted),
             strategy=tuple(dict.fromkeys(name for event in compacted for name in event.strategy)),
             tokens_before=sum(event.tokens_before for event in compacted),
             tokens_after=sum(event.tokens_after for event in compacted),
             evicted=sum(event.evicted for event in compacted),
             clipped=sum(event.clipped for event in compacted),
+            recalls=sum(event.recalls for event in compacted),
+            summary=sum((event.summary for event in compacted), Usage()),
         )
         for task, compacted in by_task.items()
     )

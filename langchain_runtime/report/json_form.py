@@ -43,6 +43,8 @@ def as_json(figures: RunFigures) -> dict[str, Any]:
                 "tokens_after": item.tokens_after,
                 "evicted": item.evicted,
                 "clipped": item.clipped,
+                "recalls": item.recalls,
+                "summary": _usage(item.summary),
             }
             for item in figures.incidents.compactions
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.report.figures import RunFigures, TaskFigures
 from langchain_runtime.report.formats import UNKNOWN, amount, at_the_point, count, plural, printable, seconds, shorten
 from langchain_runtime.report.incidents import Incident
@@ -157,14 +158,17 @@ def compactions_section(figures: RunFigures) -> Markup | None:
             count(item.tokens_after),
             count(item.evicted),
             count(item.clipped),
+            count(item.recalls),
+            UNKNOWN if item.summary == Usage() else amount(item.summary.cost),
         ]
         for item in (*head, *tail)
     ]
-    titles = ["task", "strategy", "times", "tokens before", "after", "evicted", "clipped"]
+    titles = ["task", "strategy", "times", "tokens before", "after", "evicted", "clipped", "recalls"]
+    titles.append(f"summary, {figures.currency}")
     return tag(
         "section",
         tag("h2", "Compactions"),
-        _table(titles, {2, 3, 4, 5, 6}, rows, wide={1, 2, 5, 6}),
+        _table(titles, {2, 3, 4, 5, 6, 7, 8}, rows, wide={1, 2, 5, 6, 7}),
         tag("p", f"{plural(len(middle), 'more task')} in between.", class_="dim") if middle else None,
     )
 

@@ -9,6 +9,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from langchain_runtime.contracts.run import TaskState
+from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.report.figures import RunFigures, TaskFigures
 from langchain_runtime.report.formats import (
     SHOWN,
@@ -201,6 +202,11 @@ def _compactions(compactions: Sequence[CompactionFigures]) -> list[str]:
         sizes = f"{count(item.tokens_before)} -> {count(item.tokens_after)} tokens"
         moved = f"{item.evicted:,} evicted, {item.clipped:,} clipped"
         lines.append(f"  {shorten_id(item.task, 24)}: {sizes} ({', '.join(item.strategy)}; {moved})")
+        made_up_for = [plural(item.recalls, "recall")] if item.recalls else []
+        if item.summary != Usage():
+            made_up_for.append(f"summaries for {money(item.summary.cost)}")
+        if made_up_for:
+            lines.append(f"    {', '.join(made_up_for)}")
     if len(compactions) > _INCIDENTS:
         lines.append(f"  ... {plural(len(compactions) - _INCIDENTS, 'more task')}")
     return lines

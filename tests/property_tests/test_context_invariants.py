@@ -5,273 +5,135 @@ import gzip
 import json
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from conversation_checks import (
+    Fitted,
+    assert_fits,
+    assert_handles_lead_somewhere,
+    assert_kept,
+    assert_lossless,
+    assert_ordered,
+    assert_untouched,
+    assert_valid,
+    must_stay,
+)
+from conversations import CI, COUNTERS, FEWER, Case, cases, per_message
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from langgraph.store.memory import InMemoryStore
 
-from langchain_runtime.context import (
-    ContextBuilder,
-    ContextCompactor,
-    ContextRouter,
-    Archive,
-    find_handles,
-    group_messages,
-)
-from langchain_runtime.context.marks import is_note
-from langchain_runtime.contracts.context import ContextBundle, ContextPolicy
+from langchain_runtime.context import ContextBuilder, ContextCompactor, ContextRouter, find_handles, group_messages
+from langchain_runtime.context.marks import mark_of
+from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import ContextOverflowError
 from langchain_runtime.contracts.run import TaskOutcome, TaskState
 from langchain_runtime.contracts.task_spec import TaskSpec
-
-CI = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def weight(message):
-    content = message.content if isinstance(message.content, str) else json.dumps(message.content)
-    calls = json.dumps(getattr(message, "tool_calls", None) or [])
-    return len(content.encode()) + len(calls)
+from langchain_runtime.cost import TokenEstimator
 
 
-def per_message(messages):
-    return sum(4 + weight(message) // 4 for message in messages)
-
-
-def of_the_whole(messages):
-    """Not additive: rounds once, and the reply costs three tokens."""
-    return 3 + sum(8 + weight(message) for message in messages) // 3
-
-
-COUNTERS = st.sampled_from([per_message, of_the_whole])
-WORDS = st.builds(
-    lambda word, times: word * times, st.text("abcé日 \n[]{}", min_size=1, max_size=12), st.integers(0, 60)
-)
-BLOCKS = st.lists(
-    st.one_of(
-        WORDS.map(lambda text: {"type": "text", "text": text}),
-        WORDS,
-        st.just({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}),
-        st.just({"type": "audio", "base64": "UklGRg==", "mime_type": "audio/wav"}),
-    ),
-    min_size=1,
-    max_size=4,
-)
-CONTENT = st.one_of(WORDS, WORDS, BLOCKS)
-METADATA = st.sampled_from([{}, {}, {"model": "m", "finish_reason": "stop", "nested": {"a": [1, None]}}])
-
-
-@st.composite
-def conversations(draw, *, orphans=False):
-    kinds = ["human", "human", "ai", "tools", "tools", "dep", *(["orphan"] if orphans else [])]
-    messages = []
-    if draw(st.booleans()):
-        messages.append(SystemMessage(draw(WORDS), id="s"))
-    for number in range(draw(st.integers(0, 14))):
-        kind, name = draw(st.sampled_from(kinds)), f"m{number}"
-        if kind == "human":
-            messages.append(HumanMessage(draw(CONTENT), id=name))
-        elif kind == "dep":
-            messages.append(HumanMessage(draw(WORDS), id=f"dep:{name}"))
-        elif kind == "ai":
-            messages.append(AIMessage(draw(CONTENT), id=name, response_metadata=draw(METADATA)))
-        elif kind == "orphan":
-            messages.append(ToolMessage(draw(WORDS), tool_call_id=f"nobody{number}", id=name))
-        else:
-            messages += draw(tool_turns(name))
-    return messages
-
-
-@st.composite
-def tool_turns(draw, name):
-    # Ids repeat between turns now and then, as with providers that number calls per turn.
-    base = draw(st.sampled_from([name, name, "call"]))
-    ids = [f"{base}_{k}" for k in range(draw(st.integers(1, 3)))]
-    calls = [{"name": "look", "args": {"q": draw(WORDS)}, "id": call, "type": "tool_call"} for call in ids]
-    answered = draw(st.permutations(ids))[: draw(st.integers(0, 3))]
-    return [
-        AIMessage(draw(WORDS), id=name, tool_calls=calls),
-        *(
-            ToolMessage(draw(CONTENT), tool_call_id=call, id=f"{name}-{call}", artifact=draw(METADATA))
-            for call in answered
-        ),
-    ]
-
-
-@st.composite
-def cases(draw, *, orphans=False, strategies=("truncate", "keep_last", "offload")):
-    """A conversation, a policy under which some of it has to go (mostly), and a counter."""
-    messages, counter = draw(conversations(orphans=orphans)), draw(COUNTERS)
-    reserve = draw(st.sampled_from([0, 0, 5, 40]))
-    policy = ContextPolicy(
-        strategy=tuple(draw(st.lists(st.sampled_from(strategies), min_size=1, max_size=3, unique=True))),
-        max_tokens=reserve + max(10, int(counter(messages) * draw(st.floats(0.3, 1.1)))),
-        keep_last_n=draw(st.none() | st.integers(1, 4)),
-        truncate_to=draw(st.none() | st.integers(16, 200)),
-        trigger=draw(st.floats(0.2, 1)),
-        target=draw(st.floats(0.1, 1)),
-        reserve_output=reserve,
-        pin=tuple(draw(st.lists(st.sampled_from(["m1", "m2", "m5", "dep:m3"]), max_size=2))),
-    )
-    return messages, policy, counter
-
-
-def fit(messages, policy, counter):
-    return ContextCompactor(counter).compact(ContextBundle(messages=messages), policy)
-
-
-def attempt(messages, policy, counter):
-    """The compaction, or the error it raised."""
-    try:
-        return fit(messages, policy, counter)
-    except ContextOverflowError as error:
-        return error
-
-
-def room_of(policy):
-    return max(policy.max_tokens - policy.reserve_output, 0)
-
-
-def always_kept(messages, policy):
-    """What no strategy may evict, worked out anew: pinned, newest human and last groups, each with its group."""
-    groups = [[messages[position] for position in group] for group in group_messages(messages).groups]
-    talk = [group for group in groups if not isinstance(group[0], SystemMessage)]
-    humans = [m for m in messages if isinstance(m, HumanMessage) and not m.id.startswith("dep:")]
-    pinned = {id(m) for m in messages if isinstance(m, SystemMessage) or m.id in policy.pin} | {
-        id(m) for m in humans[-1:]
-    }
-    last = {id(group[0]) for group in talk[-(policy.keep_last_n or 1) :]}
-    return [m for g in groups if id(g[0]) in last or any(id(m) in pinned for m in g) for m in g]
-
-
-def untouchable(messages, policy):
-    """Messages that are in every view as they are: system, pinned, newest human."""
-    humans = [m for m in messages if isinstance(m, HumanMessage) and not m.id.startswith("dep:")]
-    return [m for m in messages if isinstance(m, SystemMessage) or m.id in policy.pin or m in humans[-1:]]
-
-
-def is_subsequence(part, whole):
-    rest = iter(whole)
-    return all(any(item == other for other in rest) for item in part)
-
-
-def assert_valid_tool_pairs(before, view):
-    """I2: every result follows its call, and a call in view has every result that it had."""
-    grouping = group_messages(view)
-    assert not grouping.orphans
-    sizes = {before[group[0]].id: len(group) for group in group_messages(before).groups}
-    for group in grouping.groups:
-        if not is_note(view[group[0]]):
-            assert len(group) == sizes[view[group[0]].id]
-
-
-def assert_lossless(before, compaction):
-    """I5, through a store: what is not in view comes back equal."""
-    store = Archive(InMemoryStore(), ("test", "session"))
-    store.put(compaction.evicted)
-    recalled = [message for handle in compaction.evicted for message in store.recall(handle)]
-    for message in before:
-        assert message in compaction.bundle.messages or message in recalled
-
-
-def assert_handles_resolve(compaction):
-    """Every handle that the compactor wrote leads somewhere."""
-    for message in compaction.bundle.messages:
-        mark = message.response_metadata.get("langchain_runtime", {})
-        if is_note(message) or mark.get("clipped"):
-            handles = find_handles(str(message.content))
-            assert handles
-            assert set(handles) <= compaction.evicted.keys()
-
-
-def assert_invariants(messages, policy, counter, result):
-    view = result.bundle.messages
-    assert counter(view) == result.tokens_after <= room_of(policy)  # I1
-    assert_valid_tool_pairs(messages, view)
-    assert is_subsequence(untouchable(messages, policy), view)  # I3
-    kept = {m.id for m in always_kept(messages, policy)}
-    assert kept <= {m.id for m in view}  # I4
-    assert_lossless(messages, result)
-    own = [m.id for m in view if not is_note(m)]
-    assert is_subsequence(own, [m.id for m in messages])  # I6
-    if any(not isinstance(m, SystemMessage) for m in messages):
-        assert any(not isinstance(m, SystemMessage) and not is_note(m) for m in view)
-    assert_handles_resolve(result)
+def assert_invariants(each):
+    assert_fits(each)
+    if each.view is not None:
+        found = each.origins
+        assert_valid(each, found)
+        assert_untouched(each, found)
+        assert_kept(each, found)
+        assert_lossless(each, each.archive)
+        assert_handles_lead_somewhere(each, each.archive)
+        assert_ordered(each, found)
 
 
 @CI
 @given(cases())
 def test_a_view_fits_and_stays_a_valid_lossless_conversation_or_overflow_is_raised_I1_I2_I3_I4_I5_I6(case):
-    messages, policy, counter = case
-    result = attempt(messages, policy, counter)
-    if isinstance(result, ContextOverflowError):
-        assert result.needed > result.limit == room_of(policy)
-        assert counter(always_kept(messages, policy)) > room_of(policy)  # raised only where it had to be
-    else:
-        assert_invariants(messages, policy, counter, result)
+    assert_invariants(Fitted(case))
+
+
+@FEWER
+@given(cases(counter=TokenEstimator()))
+def test_so_it_does_by_the_default_counter_I1_I2_I3_I4_I5_I6(case):
+    assert_invariants(Fitted(case))
 
 
 @CI
-@given(cases(orphans=True))
+@given(cases())
 def test_tool_results_without_a_call_leave_the_view_and_are_kept_I2_I5(case):
-    messages, policy, counter = case
-    orphans = [messages[position] for position in group_messages(messages).orphans]
-    result = attempt(messages, policy, counter)
-    assume(not isinstance(result, ContextOverflowError))
-    assert not group_messages(result.bundle.messages).orphans
-    assert not any(orphan in result.bundle.messages for orphan in orphans)
-    assert ("orphans" in result.strategy) == bool(orphans)
-    assert_lossless(messages, result)
+    case.messages.insert(case.rng.randint(0, len(case.messages)), ToolMessage("42", tool_call_id="lost", id="lost"))
+    each = Fitted(case)
+    if each.view is not None:
+        shown = {id(message) for message in each.result.bundle.messages}
+        assert not group_messages(each.result.bundle.messages).orphans
+        assert not any(id(each.messages[position]) in shown for position in group_messages(each.messages).orphans)
+        assert "orphans" in each.result.strategy
+        assert_lossless(each, each.archive)
 
 
 @CI
-@given(cases(orphans=True))
+@given(cases())
 def test_compaction_is_pure_and_deterministic_N12_I7(case):
-    messages, policy, counter = case
-    before, other = copy.deepcopy(messages), copy.deepcopy(messages)
-    result, again = attempt(messages, policy, counter), attempt(other, policy, counter)
-    assert str(again) == str(result)
-    assert type(again) is type(result)
-    assert messages == before
+    before = copy.deepcopy(case.messages)
+    one = Fitted(case)
+    assert case.messages == before
+    case.messages = before
+    other = Fitted(case)
+    assert str(one.error) == str(other.error)
+    assert one.result == other.result
 
 
 @CI
-@given(cases(orphans=True))
+@given(cases())
 def test_a_view_given_back_is_left_alone_I8(case):
-    messages, policy, counter = case
-    first = attempt(messages, policy, counter)
-    assume(not isinstance(first, ContextOverflowError))
-    second = fit(first.bundle.messages, policy, counter)
-    assert second.bundle == first.bundle
-    assert second.evicted == {}
-    assert second.strategy == ()
+    each = Fitted(case)
+    if each.view is not None:
+        again = each.fit(each.result.bundle.messages)
+        assert (again.bundle, again.evicted, again.strategy) == (each.result.bundle, {}, ())
 
 
 @CI
-@given(cases(strategies=("truncate", "offload")))
+@given(cases())
 def test_a_view_under_the_trigger_is_the_conversation_itself_I8(case):
-    messages, policy, counter = case
-    policy = policy.model_copy(
-        update={"max_tokens": int(counter(messages) / policy.trigger) + 2 + policy.reserve_output}
-    )
-    result = fit(messages, policy, counter)
-    assert result.bundle.messages == messages
-    assert (result.evicted, result.strategy, result.clipped) == ({}, (), 0)
+    roomy = int(case.size(case.messages) / case.policy.trigger) + 2 + case.policy.reserve_output
+    case.policy, case.window = case.policy.model_copy(update={"max_tokens": roomy}), None
+    orphans = group_messages(case.messages).orphans
+    each = Fitted(case)
+    assert each.view.messages == [message for p, message in enumerate(case.messages) if p not in orphans]
+    assert each.result.clipped == 0
+    assert {*each.result.strategy} <= {"orphans"}
 
 
 @CI
 @given(cases(strategies=("keep_last", "offload")))
 def test_an_event_lands_at_the_target_or_on_what_must_stay_I10(case):
-    messages, policy, counter = case
-    result = attempt(messages, policy, counter)
-    assume(not isinstance(result, ContextOverflowError))
-    if counter(messages) > policy.trigger * room_of(policy):
-        floor = {m.id for m in always_kept(messages, policy)}
-        left = {m.id for m in result.bundle.messages if not is_note(m)}
-        assert result.tokens_after <= policy.target * room_of(policy) or left == floor
+    each = Fitted(case)
+    goal = int(min(case.policy.target, case.policy.trigger) * case.room)
+    if each.view is not None and {*each.result.strategy} - {"orphans"} and each.result.tokens_after > goal:
+        assert {*each.origins} - {None} <= must_stay(each.messages, case.policy)
 
 
 @CI
-@given(st.lists(st.tuples(st.sampled_from(["a", "b.c", "d-e"]), WORDS), max_size=4), st.integers(20, 600), COUNTERS)
+@given(cases())
+def test_the_figures_of_a_compaction_are_true_I12(case):
+    each = Fitted(case)
+    if each.view is not None:
+        result, known = each.result, {id(message) for message in each.messages}
+        assert result.tokens_before == case.size(each.messages)
+        assert result.tokens_after == case.size(each.view.messages)
+        assert result.orphans == len(group_messages(each.messages).orphans)
+        assert result.clipped == sum(mark_of(m).clipped and id(m) not in known for m in each.view.messages)
+        changed = [*map(id, each.view.messages)] != [*map(id, each.messages)]
+        assert bool(result.strategy) == bool(result.evicted) == changed
+
+
+WORDS = st.builds(
+    lambda word, times: word * times, st.text("abcé日 \n[]{}", min_size=1, max_size=12), st.integers(0, 60)
+)
+
+
+@CI
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b.c", "d-e"]), WORDS), max_size=4),
+    st.integers(20, 600),
+    st.sampled_from(COUNTERS),
+)
 def test_of_a_prompt_only_what_dependencies_wrote_is_clipped_and_it_can_be_recalled_I3_I5(pieces, room, counter):
     template = "Say {x}: " + " & ".join(f"{{{name}}}" for name, _ in pieces)
     outcomes = {name: TaskOutcome(task=name, state=TaskState.COMPLETED, output=text) for name, text in pieces}
@@ -285,7 +147,8 @@ def test_of_a_prompt_only_what_dependencies_wrote_is_clipped_and_it_can_be_recal
     assert result.tokens_after <= room
     prompt = result.bundle.messages[-1].content
     assert prompt.startswith("Say hi: ")
-    assert_lossless(bundle.messages, result)
+    kept = [message for messages in result.evicted.values() for message in messages]
+    assert all(message in result.bundle.messages or message in kept for message in bundle.messages)
     values = {f"dep:{name}": text for name, text in routed.items()}
     for handle in find_handles(prompt):
         (whole,) = result.evicted[handle]
@@ -314,18 +177,23 @@ def as_messages(messages):
             yield AIMessage(text, tool_calls=calls, id=name)
 
 
+class Recorded(Case):
+    """A conversation that was recorded, to be fitted to a share of its tokens."""
+
+    def __init__(self, messages, share, strategy):
+        self.messages, self.counter, self.system, self.tools, self.window = messages, per_message, None, [], None
+        system = per_message([message for message in messages if isinstance(message, SystemMessage)])
+        room = system + int((per_message(messages) - system) * share)
+        self.policy = ContextPolicy(max_tokens=room, strategy=strategy)
+
+
 @pytest.mark.parametrize("strategy", ["offload", "truncate", ("truncate", "keep_last")])
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 @pytest.mark.parametrize("name", ["tau_bench_airline.jsonl.gz", "swe_agent.jsonl.gz", "bfcl_memory_prereq.jsonl.gz"])
 def test_recorded_conversations_fit_without_orphans_or_loss(shared_data, name, share, strategy):
     fitted = 0
     for messages in recorded(shared_data / "transcripts" / name):
-        system = per_message([m for m in messages if isinstance(m, SystemMessage)])
-        policy = ContextPolicy(max_tokens=system + int((per_message(messages) - system) * share), strategy=strategy)
-        result = attempt(messages, policy, per_message)
-        if isinstance(result, ContextOverflowError):
-            assert per_message(always_kept(messages, policy)) > policy.max_tokens
-        else:
-            fitted += 1
-            assert_invariants(messages, policy, per_message, result)
+        each = Fitted(Recorded(messages, share, strategy))
+        assert_invariants(each)
+        fitted += each.view is not None
     assert fitted

@@ -12,8 +12,8 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 NAMES = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
-OTHERS = ["contenders", "harness", "loopback"]
-"""What stands beside the benchmarks: the runner, and what the race runs."""
+OTHERS = ["compaction_contenders", "contenders", "harness", "loopback", "transcripts"]
+"""What stands beside the benchmarks: the runner, what they run, and what they read."""
 
 
 @pytest.fixture

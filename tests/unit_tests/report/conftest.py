@@ -181,6 +181,21 @@ class Make:
         )
 
     @classmethod
+    def recalled(cls, task: str, *, recalls: int = 1, summary: Usage | None = None, at: float = 0) -> ContextCompacted:
+        return ContextCompacted(
+            run_id="brief-1",
+            at=cls.at(at),
+            task=task,
+            strategy=(),
+            tokens_before=0,
+            tokens_after=0,
+            evicted=0,
+            clipped=0,
+            recalls=recalls,
+            summary=summary or Usage(),
+        )
+
+    @classmethod
     def large(cls, number: int, *, parallelism: int = 8) -> Run:
         """A run of ``number`` equal tasks without dependencies; every 50th failed."""
         tasks = [

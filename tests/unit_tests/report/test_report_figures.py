@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_runtime.contracts.events import parse_event
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunState, TaskState
 from langchain_runtime.contracts.usage import TokenUsage, Usage
@@ -128,6 +129,23 @@ def test_compactions_of_one_task_are_added_up(make):
     events = [make.compacted("a"), make.compacted("a", before=1000, after=900)]
     (item,) = RunReport(make.run(make.done("a", 0, 1)), events=events).figures.incidents.compactions
     assert (item.times, item.tokens_before, item.tokens_after, item.strategy) == (2, 10_000, 4_900, ("offload",))
+
+
+def test_recalls_and_summaries_of_a_task_are_added_up_and_are_no_compactions(make):
+    told = [
+        make.recalled("a", recalls=2, summary=make.usage(900, 60, "0.002")),
+        make.recalled("a", recalls=1, summary=make.usage(100, 40, "0.001")),
+    ]
+    events = [make.compacted("a"), *told, make.compacted("b")]
+    first, second = RunReport(make.run(make.done("a", 0, 1)), events=events).figures.incidents.compactions
+    assert (first.times, first.recalls, first.summary) == (1, 3, make.usage(1000, 100, "0.003"))
+    assert (first.tokens_before, first.tokens_after, first.strategy) == (9000, 4000, ("offload",))
+    assert (second.recalls, second.summary) == (0, make.usage())
+
+
+def test_a_journal_from_before_there_were_recalls_is_read(make):
+    event = make.compacted("a").model_dump(mode="json", exclude={"recalls", "summary"})
+    assert parse_event(event) == make.compacted("a")
 
 
 def test_without_a_journal_retries_are_known_from_the_attempts(make):

@@ -186,6 +186,16 @@ def test_many_causes_and_long_paths_are_counted(make):
     assert "10 more tasks in between." in page
 
 
+def test_compactions_show_what_was_recalled_and_what_summaries_cost(make):
+    events = [make.compacted("draft"), make.recalled("draft", recalls=3, summary=make.usage(900, 60, "0.0012"))]
+    report = RunReport(make.run(make.done("draft", 0, 1)), events=events)
+    row = re.search(r"<h2>Compactions</h2>.*?<tbody>(.*?)</tbody>", report.to_html(), re.DOTALL).group(1)
+    cells = [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row)]
+    assert cells == ["draft", "offload", "1", "9,000", "4,000", "12", "1", "3", "0.0012"]
+    (item,) = report.to_json()["compactions"]
+    assert (item["recalls"], item["summary"]["cost"]["amount"]) == (3, "0.0012")
+
+
 def test_a_run_that_never_started_has_no_chart(make):
     page = RunReport(make.run(make.skipped("a"), state=RunState.ABORTED)).to_html()
     assert "<svg" not in page

@@ -52,6 +52,23 @@ def test_long_ids_models_and_texts_are_shortened_to_the_width(make):
     assert len(text) < 4000
 
 
+def test_what_was_done_about_a_view_that_lacks_something_stands_below_it(make):
+    events = [
+        make.compacted("draft"),
+        make.recalled("draft", recalls=3, summary=make.usage(900, 60, "0.0012")),
+        make.compacted("notes"),
+        make.recalled("notes", recalls=1),
+    ]
+    text = RunReport(make.run(make.done("draft", 0, 1)), events=events).to_text(80)
+    assert (
+        "compactions: 2\n"
+        "  draft: 9,000 -> 4,000 tokens (offload; 12 evicted, 1 clipped)\n"
+        "    3 recalls, summaries for 0.0012 USD\n"
+        "  notes: 9,000 -> 4,000 tokens (offload; 12 evicted, 1 clipped)\n"
+        "    1 recall\n"
+    ) in text
+
+
 def test_a_limit_without_known_spending_has_no_bar(make):
     text = RunReport(make.run(make.done("a", 0, 1, usd=None))).to_text(80)
     assert "spent     - of 0.50 USD\nheld" in text
