@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from langchain_runtime.contracts.usage import Usage
     from langchain_runtime.contracts.version import __version__
     from langchain_runtime.graph import CompiledRunGraph, RunGraph
-    from langchain_runtime.middleware import BudgetMiddleware
+    from langchain_runtime.memory import CompactingChatMessageHistory, CompactingMemory, compact_messages
+    from langchain_runtime.middleware import BudgetMiddleware, CompactionMiddleware
     from langchain_runtime.report import RunReport
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
     "BudgetExceededError",
     "BudgetMiddleware",
     "BudgetedChatModel",
+    "CompactingChatMessageHistory",
+    "CompactingMemory",
+    "CompactionMiddleware",
     "CompiledRunGraph",
     "ContextPolicy",
     "Cost",
@@ -48,6 +52,7 @@ __all__ = [
     "UsageCallbackHandler",
     "__version__",
     "budget_scope",
+    "compact_messages",
     "track_usage",
     "with_budget",
 ]
@@ -60,6 +65,9 @@ __getattr__, __dir__ = lazy_exports(
         "BudgetExceededError": "contracts.errors",
         "BudgetMiddleware": "middleware",
         "BudgetedChatModel": "chat_models",
+        "CompactingChatMessageHistory": "memory",
+        "CompactingMemory": "memory",
+        "CompactionMiddleware": "middleware",
         "CompiledRunGraph": "graph",
         "ContextPolicy": "contracts.context",
         "Cost": "contracts.money",
@@ -77,6 +85,7 @@ __getattr__, __dir__ = lazy_exports(
         "UsageCallbackHandler": "callbacks",
         "__version__": "contracts.version",
         "budget_scope": "adapters",
+        "compact_messages": "memory",
         "track_usage": "callbacks",
         "with_budget": "chat_models",
     },

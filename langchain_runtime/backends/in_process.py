@@ -160,7 +160,8 @@ class InProcessBackend:
         if outcome.state is TaskState.COMPLETED:
             outcome = self._context.accept(outcome)
         await self._commit(order, account, outcome)
-        await attempt.memory.aend()
+        if _has_ended(attempt):
+            await attempt.memory.aend()
         return outcome
 
     async def _attempt(self, order: TaskJob, account: Account) -> _Attempt:
@@ -253,6 +254,18 @@ def _own_copy(order: TaskJob) -> TaskJob:
 def first_call_of(job: TaskJob) -> int:
     """Number of the first call of an attempt, under which its reply is kept."""
     return 0 if job.messages is None else (job.attempt - 1) * _CALLS_OF_AN_ATTEMPT
+
+
+def _has_ended(attempt: _Attempt) -> bool:
+    """Whether an attempt came to its end: one that was cancelled, or called off by LangGraph, is executed again."""
+    if attempt.stopped_by is not None:
+        return not isinstance(attempt.stopped_by, TaskCancelledError)
+    if attempt.task.cancelled():
+        return True
+    error = attempt.task.exception()
+    # What a body in a thread raises that is no Exception comes as the cause of one.
+    cause = error if error is None or error.__cause__ is None else error.__cause__
+    return cause is None or isinstance(cause, (Exception, SystemExit, GeneratorExit, KeyboardInterrupt))
 
 
 def _question_of(attempt: _Attempt) -> GraphInterrupt | None:

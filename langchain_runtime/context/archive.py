@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from langchain_core.messages import BaseMessage
 from langgraph.store.base import BaseStore, Item, PutOp
 
+from langchain_runtime.context.any_store import AnyStore
 from langchain_runtime.context.lexical_index import LexicalIndex, Passage
 from langchain_runtime.context.message_records import decode_messages, encode_messages
+from langchain_runtime.context.store_access import own_items
 from langchain_runtime.contracts.errors import InvalidInputError
-
-_PAGE: Final = 10_000
-"""Items asked for at once, since a store's own default is 10."""
+from langchain_runtime.contracts.plans import Plan, acarry_out, carry_out
 
 
 def store_namespace(*labels: str) -> tuple[str, ...]:
@@ -38,7 +37,7 @@ class Archive:
     """
 
     def __init__(self, store: BaseStore, namespace: tuple[str, ...]) -> None:
-        self._store = store
+        self._store = AnyStore.over(store)
         self._namespace = store_namespace(*namespace)
         self._numbers = _Numbers()
         self._index: LexicalIndex | None = None
@@ -81,11 +80,11 @@ class Archive:
 
     def handles(self) -> list[str]:
         """All handles, in the order in which they were written."""
-        return [item.key for item in self._items()]
+        return [item.key for item in carry_out(self._items())]
 
     async def ahandles(self) -> list[str]:
         """Async twin of ``handles``."""
-        return [item.key for item in await self._aitems()]
+        return [item.key for item in await acarry_out(self._items())]
 
     def search(self, query: str, *, limit: int = 8, handle: str | None = None) -> list[Passage]:
         """Passages that have words of ``query``, best first.
@@ -96,35 +95,23 @@ class Archive:
             handle: Look at the messages under it only.
         """
         if self._index is None:
-            self._index = _indexed(self._items())
+            self._index = _indexed(carry_out(self._items()))
         return self._index.search(query, limit=limit, handle=handle)
 
     async def asearch(self, query: str, *, limit: int = 8, handle: str | None = None) -> list[Passage]:
         """Async twin of ``search``."""
         if self._index is None:
-            self._index = _indexed(await self._aitems())
+            self._index = _indexed(await acarry_out(self._items()))
         return self._index.search(query, limit=limit, handle=handle)
 
     def refresh(self) -> None:
         """Have the next search read the store again, for what other processes have written."""
         self._index = None
 
-    def _items(self) -> list[Item]:
-        limit = _PAGE
-        while len(items := self._store.search(self._namespace, limit=limit)) == limit:
-            limit *= 2
-        return self._own(items)
-
-    async def _aitems(self) -> list[Item]:
-        limit = _PAGE
-        while len(items := await self._store.asearch(self._namespace, limit=limit)) == limit:
-            limit *= 2
-        return self._own(items)
-
-    def _own(self, items: Iterable[Item]) -> list[Item]:
-        # A search is by prefix, and stores order by what they like.
-        own = [item for item in items if item.namespace == self._namespace]
-        return sorted(own, key=lambda item: int(item.value.get("number", 0)))
+    def _items(self) -> Plan[list[Item]]:
+        items = yield from own_items(self._store, self._namespace)
+        # Stores order by what they like.
+        return sorted(items, key=lambda item: int(item.value.get("number", 0)))
 
     def _writes(self, evicted: Mapping[str, Sequence[BaseMessage]]) -> list[PutOp]:
         # Not embedded: a recall is by handle, and embedding every evicted message would cost a call each.

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, messages_from_dict
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from langchain_runtime.context.archive import Archive
 from langchain_runtime.context.clipping import plain_text
 from langchain_runtime.context.context_compactor import ContextCompactor, Counter, orphan_refused
-from langchain_runtime.context.conversation_fold import ConversationFold
+from langchain_runtime.context.conversation_fold import ConversationFold, message_of
 from langchain_runtime.context.conversation_turn import ContextView, Turn, TurnRequest
 from langchain_runtime.context.handles import handle_of
 from langchain_runtime.context.marks import is_question, is_reminder
@@ -143,7 +143,7 @@ class ConversationContext:
             if not known:
                 yield from self._archive_again(messages[: boundary.upto], turn)
         fold.size = max(turn.request.size(fold.view) - turn.request.fixed, 0)
-        turn.reminders = {position: messages_from_dict([message])[0] for position, message in boundary.inserted}
+        turn.reminders = {position: message_of(message) for position, message in boundary.inserted}
         return fold
 
     def _archive_again(self, messages: list[BaseMessage], turn: Turn) -> Plan[None]:
@@ -220,13 +220,13 @@ class ConversationContext:
             return
         yield Step(self._archive, "put", (compaction.evicted,))
         view = compaction.bundle.messages[len(request.system) :]
-        strategy = list(compaction.strategy)
-        if self._summarizer is not None and compaction.note is not None:
+        summarised = None
+        if compaction.note is not None:
             summarised = yield from self._summarised(fold.view, view, compaction.note, turn)
-            if summarised is None:
-                strategy = ["offload" if name == "summarize" else name for name in strategy]
-            view = summarised or view
-        turn.strategy += strategy
+        turn.strategy += [
+            "offload" if name == "summarize" and summarised is None else name for name in compaction.strategy
+        ]
+        view = summarised or view
         fold.move(view, handle=next(reversed(compaction.evicted), None))
         fold.size = request.size(fold.view) - request.fixed
 
@@ -235,7 +235,8 @@ class ConversationContext:
     ) -> Plan[list[Any] | None]:
         """The view with a summary in its note; None if nobody wrote one that is of use."""
         limits = turn.request.limits
-        assert limits is not None  # a view without a ceiling has no note
+        if turn.summarizer is None or limits is None:
+            return None
         kept = {id(message) for message in view}
         gone = [message for message in before if id(message) not in kept and not is_reminder(message)]
         try:

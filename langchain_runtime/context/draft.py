@@ -28,6 +28,7 @@ class Conversation:
     Attributes:
         orphans: Tool results without a call; they are in no view.
         evictable: Groups that may leave the view, oldest first.
+        lone_notes: Notes that nothing would leave with; they go only where what must stay does not fit beside them.
         fixed: Messages that are never changed: system, memory and what the policy pins.
     """
 
@@ -41,16 +42,18 @@ class Conversation:
             for position, message in enumerate(self.messages)
             if _is_system(message) or message.id == MEMORY_ID or (message.id is not None and message.id in policy.pin)
         )
-        self.evictable = self._evictable(grouping.groups, policy.keep_last_n or 1)
+        free = self._free(grouping.groups, policy.keep_last_n or 1)
+        # Notes leave with what follows them; to replace a note by a note about it gains nothing.
+        alone = all(is_note(self.messages[group[0]]) for group in free)
+        self.evictable = () if alone else free
+        self.lone_notes = free if alone else ()
         self._evicted: dict[int, Evicted] = {}
 
-    def _evictable(self, groups: Sequence[tuple[int, ...]], keep: int) -> tuple[tuple[int, ...], ...]:
+    def _free(self, groups: Sequence[tuple[int, ...]], keep: int) -> tuple[tuple[int, ...], ...]:
         talk = [group for group in groups if self._is_talk(self.messages[group[0]])]
         questions = (position for position in range(len(self.messages)) if is_question(self.messages[position]))
         kept = self.fixed | {max(questions, default=-1)} | {position for group in talk[-keep:] for position in group}
-        free = tuple(group for group in groups if kept.isdisjoint(group))
-        # Notes leave with what follows them; to replace a note by a note about it gains nothing.
-        return () if all(is_note(self.messages[group[0]]) for group in free) else free
+        return tuple(group for group in groups if kept.isdisjoint(group))
 
     @staticmethod
     def _is_talk(message: BaseMessage) -> bool:
@@ -68,7 +71,7 @@ class Conversation:
     def _under_its_handle(self, number: int) -> Evicted:
         if number not in self._evicted:
             messages = tuple(self.messages[position] for position in self.evictable[number])
-            self._evicted[number] = Evicted(handle_of(messages), messages)
+            self._evicted[number] = Evicted.of(messages)
         return self._evicted[number]
 
 
@@ -81,6 +84,7 @@ class Draft:
         room: Tokens the view may have; None for no ceiling.
         evicted: So many of the evictable groups are out, the oldest first.
         noted: Whether a note with their handles stands in the view.
+        silent: Whether notes that would stay alone are out, too.
         clipped: Shortened messages by position.
     """
 
@@ -88,6 +92,7 @@ class Draft:
     room: int | None
     evicted: int = 0
     noted: bool = False
+    silent: bool = False
     clipped: Mapping[int, Clipped] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
@@ -99,7 +104,7 @@ class Draft:
     @cached_property
     def gone(self) -> frozenset[int]:
         """Positions of messages that are not in the view, clipped or not."""
-        groups = self.source.evictable[: self.evicted]
+        groups = [*self.source.evictable[: self.evicted], *(self.source.lone_notes if self.silent else ())]
         return frozenset(position for group in groups for position in group).union(self.source.orphans)
 
     @cached_property
@@ -133,6 +138,10 @@ class Draft:
         """The same view with so many groups out."""
         return replace(self, evicted=groups, noted=noted)
 
+    def without_lone_notes(self) -> Draft:
+        """The same view without notes about what left before."""
+        return replace(self, silent=True)
+
     def clip(self, clipped: Mapping[int, Clipped]) -> Draft:
         """The same view with these messages shortened, besides those that were."""
         return replace(self, clipped=MappingProxyType({**self.clipped, **clipped}))
@@ -141,9 +150,10 @@ class Draft:
         """Everything that is not in the view as it was, by handle."""
         source = self.source
         kept = {group.handle: list(group.messages) for group in source.out(self.evicted)}
-        for position in source.orphans:
-            orphan = source.messages[position]
-            kept[handle_of([orphan])] = [orphan]
+        notes = [position for group in source.lone_notes for position in group] if self.silent else []
+        for position in (*source.orphans, *notes):
+            alone = source.messages[position]
+            kept[handle_of([alone])] = [alone]
         for position, clipped in self.clipped.items():
             if position not in self.gone:
                 kept |= clipped.evicted

@@ -25,8 +25,18 @@ def handle_of(messages: Sequence[BaseMessage]) -> str:
 
 
 def _hashable(message: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what a tool keeps beside its result: it may be any object, and the call id already tells it apart."""
-    return message | {"data": {key: value for key, value in message["data"].items() if key != "artifact"}}
+    """Leave out what a tool keeps beside its result if that is an object: it may look different in each process.
+
+    JSON counts: results of one tool that are alike otherwise, as of a tool that is asked again and again, are told
+    apart by it where messages have no ids.
+    """
+    data = dict(message["data"])
+    artifact = data.pop("artifact", None)
+    try:
+        json.dumps(artifact, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        artifact = None
+    return message | {"data": data if artifact is None else data | {"artifact": artifact}}
 
 
 def reference(handle: str) -> str:

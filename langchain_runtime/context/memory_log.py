@@ -18,10 +18,10 @@ from pydantic import JsonValue
 
 from langchain_runtime.context.any_store import AnyStore
 from langchain_runtime.context.archive import store_namespace
-from langchain_runtime.context.store_reads import all_items, all_namespaces, own_items
+from langchain_runtime.context.store_access import all_items, all_namespaces, own_items, write_all
 from langchain_runtime.context.stored_json import packed, unpacked
 from langchain_runtime.contracts.errors import InvalidInputError
-from langchain_runtime.contracts.plans import Plan, Step, acarry_out, carry_out
+from langchain_runtime.contracts.plans import Plan, acarry_out, carry_out
 
 _VIEWS: Final = "views"
 _BODY: Final = "body-"
@@ -69,7 +69,7 @@ class MemoryLog:
         for namespace in (yield from all_namespaces(self._store, root)):
             if namespace[: len(root) + 1] in logs:
                 items = yield from own_items(self._store, namespace)
-                yield Step(self._store, "batch", ([PutOp(namespace, item.key, None) for item in items],))
+                yield from write_all(self._store, [PutOp(namespace, item.key, None) for item in items])
 
 
 class BodyLog:
@@ -135,7 +135,7 @@ class BodyLog:
         if self._earlier is not None:
             namespace, records = self._earlier
             gone = [PutOp(namespace, key, None) for key in {*records, *self._recorded}]
-            yield Step(self.store, "batch", ([PutOp(namespace, _ENDED, {}, index=False), *gone],))
+            yield from write_all(self.store, [PutOp(namespace, _ENDED, {}, index=False), *gone])
 
 
 class Place(NamedTuple):

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from langchain_runtime.context.any_store import AnyStore
 from langchain_runtime.context.archive import store_namespace
 from langchain_runtime.context.memory_log import BodyLog, MemoryLog
-from langchain_runtime.context.store_reads import own_items
+from langchain_runtime.context.store_access import own_items
 from langchain_runtime.context.stored_json import packed, unpacked
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.plans import Plan, Step, acarry_out, carry_out

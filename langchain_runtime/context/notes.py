@@ -15,23 +15,32 @@ _MOST_LISTED: Final = 16
 _ROOM_PER_LINE: Final = 256
 """A note lists one group for so many tokens of room, so that it takes a tenth of the view at most."""
 _GIST_LENGTH: Final = 60
+_GIST_IS_IN: Final = 400
+"""Characters of a text that are looked at: it may be a megabyte."""
 
 
 class Evicted(NamedTuple):
-    """An atomic group that left the view, under its handle."""
+    """An atomic group that left the view, under its handle.
+
+    Attributes:
+        handle: Under which it is kept.
+        messages: All of it.
+        line: What a list of handles says of it; the first message only, so no tool result speaks in the note.
+    """
 
     handle: str
     messages: tuple[BaseMessage, ...]
+    line: str
 
-    @property
-    def line(self) -> str:
-        """What a list of handles says of it; the first message only, so no tool result speaks in the note."""
-        first = self.messages[0]
-        text = " ".join(plain_text(first).split())
+    @classmethod
+    def of(cls, messages: Sequence[BaseMessage]) -> Evicted:
+        """The group with its line; made once, since many drafts of a view ask for it."""
+        handle, first = handle_of(messages), messages[0]
+        text = " ".join(plain_text(first)[:_GIST_IS_IN].split())
         gist = text if len(text) <= _GIST_LENGTH else text[:_GIST_LENGTH] + "..."
         calls = [call["name"] for call in first.tool_calls] if isinstance(first, AIMessage) else []
         said = " ".join(filter(None, [gist, f"called {', '.join(calls)}" if calls else ""]))
-        return f"{reference(self.handle)} {first.type}: {said}"
+        return cls(handle, tuple(messages), f"{reference(handle)} {first.type}: {said}")
 
 
 class Note(NamedTuple):

@@ -127,7 +127,7 @@ def last_resort(draft: Draft, limits: Limits) -> Draft:
     """
     noted = offload(draft, limits)
     silent = _evict_oldest(draft.evict(0 if draft.noted else draft.evicted, noted=False), limits, noted=False)
-    for candidate in (noted, silent):
+    for candidate in (noted, silent, silent.without_lone_notes()):
         fitted = _squeeze(candidate, candidate.clippable, limits.room, at_least=_SMALLEST_EXCERPT)
         if fitted.size <= limits.room:
             return fitted

@@ -137,7 +137,7 @@ class Boundary(BaseModel):
     Attributes:
         upto: So many messages of the conversation are behind the boundary; it only grows.
         head: What the view shows of them: positions of messages that are shown as they are, and messages of our own
-            (excerpts, notes, summaries) in LangChain's ``message_to_dict`` form.
+            (excerpts, notes, summaries) as ASCII, as an archive keeps them.
         inserted: Reminders after the boundary: the position before which each stands, and the message.
         events: How often the boundary has moved.
         fingerprint: Of the messages behind the boundary, to notice that another conversation is meant.
@@ -147,8 +147,8 @@ class Boundary(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     upto: int = Field(default=0, ge=0)
-    head: tuple[int | dict[str, Any], ...] = ()
-    inserted: tuple[tuple[int, dict[str, Any]], ...] = ()
+    head: tuple[int | dict[str, str], ...] = ()
+    inserted: tuple[tuple[int, dict[str, str]], ...] = ()
     events: int = Field(default=0, ge=0)
     fingerprint: str = ""
     handle: str | None = None

@@ -12,9 +12,10 @@ from langchain_runtime.contracts.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from langchain_runtime.memory.chat_message_history import CompactingChatMessageHistory
     from langchain_runtime.memory.classic_memory import CompactingMemory
+    from langchain_runtime.memory.key_value_store import KeyValueStore
     from langchain_runtime.memory.message_compaction import CompactMessages, compact_messages
 
-__all__ = ["CompactMessages", "CompactingChatMessageHistory", "CompactingMemory", "compact_messages"]
+__all__ = ["CompactMessages", "CompactingChatMessageHistory", "CompactingMemory", "KeyValueStore", "compact_messages"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -22,6 +23,7 @@ __getattr__, __dir__ = lazy_exports(
         "CompactMessages": "message_compaction",
         "CompactingChatMessageHistory": "chat_message_history",
         "CompactingMemory": "classic_memory",
+        "KeyValueStore": "key_value_store",
         "compact_messages": "message_compaction",
     },
 )

@@ -15,13 +15,14 @@ from langgraph.store.base import BaseStore
 from langchain_runtime.adapters.recall import RecallRetriever, recall_tool
 from langchain_runtime.chat_models.model_summarizer import SummarySource
 from langchain_runtime.context import Archive, ContextView, ConversationContext, Passage
+from langchain_runtime.context.any_store import AnyStore
 from langchain_runtime.context.context_compactor import Counter
 from langchain_runtime.contracts.context import Boundary, ContextPolicy, ContextReport
 from langchain_runtime.contracts.errors import ContextOverflowError
 from langchain_runtime.contracts.plans import Plan, Step, acarry_out, carry_out
 from langchain_runtime.contracts.protocols import Summarizer, TokenEstimator
 from langchain_runtime.memory._session_log import SessionLog
-from langchain_runtime.memory._stores import PROCESS_STORE, AnyStore, FreshArchive, namespace_of
+from langchain_runtime.memory._stores import PROCESS_STORE, FreshArchive, namespace_of
 from langchain_runtime.memory._view_settings import ViewSettings
 
 Shown = Callable[[list[BaseMessage]], Sequence[BaseMessage]]

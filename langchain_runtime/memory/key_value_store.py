@@ -10,7 +10,7 @@ from langgraph.store.base import BaseStore, GetOp, PutOp
 
 from langchain_runtime.context import store_namespace
 from langchain_runtime.context.any_store import AnyStore
-from langchain_runtime.context.store_reads import own_items
+from langchain_runtime.context.store_access import own_items, write_all
 from langchain_runtime.context.stored_json import packed, unpacked
 from langchain_runtime.contracts.errors import InvalidInputError
 from langchain_runtime.contracts.plans import Plan, Step, acarry_out, carry_out
@@ -65,11 +65,11 @@ class KeyValueStore(LangChainStore[str, V], Generic[V]):
 
     def mdelete(self, keys: Sequence[str]) -> None:
         """Drop keys, which need not be there."""
-        carry_out(self._write([PutOp(self._namespace, key, None) for key in keys]))
+        carry_out(write_all(self._store, [PutOp(self._namespace, key, None) for key in keys]))
 
     async def amdelete(self, keys: Sequence[str]) -> None:
         """Async twin of ``mdelete``."""
-        await acarry_out(self._write([PutOp(self._namespace, key, None) for key in keys]))
+        await acarry_out(write_all(self._store, [PutOp(self._namespace, key, None) for key in keys]))
 
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """Keys that begin with ``prefix``, or all, as they are when the first is asked for."""
@@ -90,11 +90,7 @@ class KeyValueStore(LangChainStore[str, V], Generic[V]):
 
     def _mset(self, pairs: Sequence[tuple[str, Any]]) -> Plan[None]:
         values = [(key, packed(value, of=f"key {key!r}")) for key, value in pairs]
-        return self._write([PutOp(self._namespace, key, value, index=False) for key, value in values])
-
-    def _write(self, writes: Sequence[PutOp]) -> Plan[None]:
-        for start in range(0, len(writes), _AT_ONCE):
-            yield Step(self._store, "batch", (writes[start : start + _AT_ONCE],))
+        return write_all(self._store, [PutOp(self._namespace, key, value, index=False) for key, value in values])
 
     def _keys(self, prefix: str | None) -> Plan[list[str]]:
         items = yield from own_items(self._store, self._namespace)

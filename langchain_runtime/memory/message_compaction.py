@@ -16,13 +16,14 @@ from langgraph.store.memory import InMemoryStore
 from langchain_runtime.adapters.recall import recall_tool
 from langchain_runtime.chat_models.model_summarizer import SummarySource
 from langchain_runtime.context import Archive, ContextView
+from langchain_runtime.context.any_store import AnyStore
 from langchain_runtime.context.context_compactor import Counter
 from langchain_runtime.context.conversation_cache import ConversationCache
 from langchain_runtime.contracts.context import Boundary, ContextPolicy
 from langchain_runtime.contracts.plans import Plan, Step, acarry_out, carry_out
 from langchain_runtime.contracts.protocols import Summarizer, TokenEstimator
 from langchain_runtime.memory._session_log import BoundaryFile
-from langchain_runtime.memory._stores import AnyStore, FreshArchive, namespace_of
+from langchain_runtime.memory._stores import FreshArchive, namespace_of
 from langchain_runtime.memory._view_settings import ViewSettings
 
 

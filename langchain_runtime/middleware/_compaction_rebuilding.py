@@ -31,9 +31,7 @@ def rebuilt(messages: Sequence[BaseMessage], boundary: Boundary) -> dict[str, li
         [behind[position] for position in group] for group in group_messages(behind).groups if in_view.isdisjoint(group)
     ]
     out = {handle_of(group): group for group in groups}
-    listing: list[BaseMessage] = [
-        HumanMessage("\n".join(Evicted(handle, tuple(group)).line for handle, group in out.items()))
-    ]
+    listing: list[BaseMessage] = [HumanMessage("\n".join(Evicted.of(group).line for group in out.values()))]
     singly = [[message] for position, message in enumerate(behind) if position not in in_view]
     shown = find_handles(json.dumps([item for item in boundary.head if not isinstance(item, int)]))
     return dict.fromkeys(shown, listing) | {handle_of(single): single for single in singly} | out

@@ -8,6 +8,7 @@ import json
 import os
 import random
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
@@ -17,6 +18,8 @@ from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.cost import TokenEstimator
 
 EXAMPLES = int(os.environ.get("LCR_EXAMPLES", "2000"))
+PATIENT = pytest.mark.timeout(max(120, EXAMPLES // 10))
+"""Seconds for one property: several times what it takes."""
 _UNCHECKED = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 CI = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=_UNCHECKED)
 FEWER = settings(CI, max_examples=max(EXAMPLES // 10, 1))
@@ -249,6 +252,6 @@ class Case:
         return [*sorted(self.rng.sample(range(size), self.rng.randint(0, max(size - 1, 0)))), size]
 
 
-def cases(*, most=8, **options):
+def cases(*, most=7, **options):
     """Seeds up to 2**24: of larger ranges Hypothesis mostly draws small numbers."""
     return st.builds(lambda seed, turns: Case(seed, turns, **options), st.integers(0, 2**24 - 1), st.integers(1, most))

@@ -16,7 +16,7 @@ from conversation_checks import (
     assert_valid,
     must_stay,
 )
-from conversations import CI, COUNTERS, FEWER, Case, cases, per_message
+from conversations import CI, COUNTERS, FEWER, PATIENT, Case, cases, per_message
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -28,6 +28,8 @@ from langchain_runtime.contracts.errors import ContextOverflowError
 from langchain_runtime.contracts.run import TaskOutcome, TaskState
 from langchain_runtime.contracts.task_spec import TaskSpec
 from langchain_runtime.cost import TokenEstimator
+
+pytestmark = PATIENT
 
 
 def assert_invariants(each):

@@ -16,7 +16,7 @@ from conversation_checks import (
     new_archive,
     origins,
 )
-from conversations import CI, FEWER, cases
+from conversations import CI, FEWER, PATIENT, cases
 from hypothesis import given
 from langchain_core.messages import ToolMessage
 from langgraph.store.memory import InMemoryStore
@@ -28,6 +28,8 @@ from langchain_runtime.contracts.errors import ContextOverflowError
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 from langchain_runtime.cost import TokenEstimator
+
+pytestmark = PATIENT
 
 
 class Asked:
@@ -169,7 +171,7 @@ def test_an_event_lands_at_the_target_or_leaves_only_what_must_stay_I10(case):
 
 
 @CI
-@given(cases(most=6))
+@given(cases(most=5))
 def test_views_do_not_depend_on_how_often_they_are_asked_for_I11(case):
     one_by_one = walk(case, new_archive())[-1:]
     assert_same(walk(case, new_archive(), case.chunks())[-1:], one_by_one)
@@ -186,7 +188,7 @@ def test_the_first_event_makes_what_the_compactor_makes_of_the_whole_I11(case):
 
 
 @CI
-@given(cases(most=6))
+@given(cases(most=5))
 def test_a_restart_from_a_kept_boundary_goes_on_with_the_same_views_I11(case):
     archive, ends = new_archive(), case.chunks()
     first = walk(case, archive, ends)
@@ -261,7 +263,7 @@ class Unsteady(InMemoryStore):
 
 
 @CI
-@given(cases(most=6))
+@given(cases(most=5))
 def test_with_a_store_that_fails_nothing_is_evicted_unkept_and_the_next_try_succeeds_I5_I7(case):
     ends = case.chunks()
     expected = walk(case, new_archive(), ends)
@@ -341,7 +343,7 @@ def test_a_useless_summarizer_leaves_what_offloading_does_I10_I12(case):
 
 
 @CI
-@given(cases(most=6, remind_tokens=60, strategies=("offload",)))
+@given(cases(most=5, remind_tokens=60, strategies=("offload",)))
 def test_reminders_come_and_go_without_a_trace_I1_I2_I3_I4_I5_I6_I9_I11(case):
     archive, ends = new_archive(), case.chunks()
     asked, one_by_one = walk(case, archive, ends), walk(case, new_archive())

@@ -15,7 +15,11 @@ def _in_a_fresh_interpreter(code: str) -> str:
     return done.stdout.strip()
 
 
-NEEDS_AGENTS = {"BudgetMiddleware"}
+NEEDS = {
+    "langchain": ("agents", {"BudgetMiddleware", "CompactionMiddleware"}),
+    "langchain_classic": ("classic", {"CompactingMemory"}),
+}
+"""Public names by the optional package that they need, and the extra that brings it."""
 
 HEAVY = ["genai_prices", "langchain", "langgraph", "rich", "tiktoken", "typer", "yaml"]
 
@@ -52,30 +56,35 @@ def test_help_loads_neither_langchain_nor_the_graph():
     [
         pytest.param(["typer", "rich"], id="cli"),
         pytest.param(["langchain"], id="agents"),
+        pytest.param(["langchain_classic"], id="classic"),
         pytest.param(["bpe_openai"], id="offline"),
         pytest.param(["langchain_openai", "langchain_anthropic", "openai", "anthropic"], id="provider-clients"),
         pytest.param(["matplotlib", "IPython"], id="notebook"),
     ],
 )
 def test_every_public_name_is_there_without_optional_packages(missing):
+    without = set().union(*(names for package, (_, names) in NEEDS.items() if package in missing))
     _in_a_fresh_interpreter(
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({missing}))\n"
         "import langchain_runtime\n"
-        f"for name in set(langchain_runtime.__all__) - {NEEDS_AGENTS if 'langchain' in missing else set()}:\n"
+        f"for name in set(langchain_runtime.__all__) - {without}:\n"
         "    getattr(langchain_runtime, name)\n"
     )
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS_AGENTS))
-def test_a_name_that_needs_an_extra_says_which(name):
+@pytest.mark.parametrize(
+    ("package", "extra", "name"),
+    [(package, extra, name) for package, (extra, names) in NEEDS.items() for name in sorted(names)],
+)
+def test_a_name_that_needs_an_extra_says_which(package, extra, name):
     said = _in_a_fresh_interpreter(
         "import sys\n"
-        "sys.modules['langchain'] = None\n"
+        f"sys.modules[{package!r}] = None\n"
         "import langchain_runtime\n"
         f"try:\n    langchain_runtime.{name}\nexcept ImportError as error:\n    print(error)\n"
     )
-    assert 'pip install "langchain-runtime-layer[agents]"' in said
+    assert f'pip install "langchain-runtime-layer[{extra}]"' in said
 
 
 def test_the_command_line_names_the_extra_when_its_packages_are_missing():

@@ -142,7 +142,7 @@ async def test_forgetting_drops_all_of_some_tasks_and_nothing_of_others(twin, lo
 
 
 def test_a_task_with_more_records_than_a_page_is_read_and_forgotten_whole(log, store, monkeypatch):
-    monkeypatch.setattr("langchain_runtime.context.store_reads._PAGE", 4)
+    monkeypatch.setattr("langchain_runtime.context.store_access._PAGE", 4)
     first = log.of_body("r", "t")
     for number in range(33):
         done(first, "get", str(number), gives=number)
@@ -150,3 +150,22 @@ def test_a_task_with_more_records_than_a_page_is_read_and_forgotten_whole(log, s
     assert [done(again, "get", str(number), gives="since") for number in range(33)] == list(range(33))
     log.forget("r", ["t"])
     assert store.search(("lcr", "r"), limit=100) == []
+
+
+def test_many_operations_are_dropped_in_batches_that_a_database_takes():
+    class Narrow(InMemoryStore):
+        def batch(self, ops):
+            operations = list(ops)
+            assert len(operations) <= 1_000
+            return super().batch(operations)
+
+    store = Narrow()
+    for end in (True, False):
+        log = MemoryLog(store).of_body("r", "t")
+        for number in range(2_500):
+            store.batch([log.entry(carry_out(log.find("get", str(number))), number)])
+        if end:
+            carry_out(log.end())
+        else:
+            MemoryLog(store).forget("r", ["t"])
+    assert store.search(("lcr", "r"), limit=10) == []

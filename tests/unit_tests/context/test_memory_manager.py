@@ -104,7 +104,7 @@ def test_a_hundred_threads_write_fifty_keys_each_while_others_read_P7():
 
 
 def test_a_snapshot_is_whole_however_many_keys_there_are(monkeypatch):
-    monkeypatch.setattr("langchain_runtime.context.store_reads._PAGE", 4)
+    monkeypatch.setattr("langchain_runtime.context.store_access._PAGE", 4)
     memory = MemoryManager()
     for number in range(33):
         memory.put("r", str(number), number)
@@ -113,7 +113,7 @@ def test_a_snapshot_is_whole_however_many_keys_there_are(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_the_async_twins_do_the_same_P7(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("langchain_runtime.context.store_reads._PAGE", 4)
+    monkeypatch.setattr("langchain_runtime.context.store_access._PAGE", 4)
     async with AsyncSqliteStore.from_conn_string(str(tmp_path / "store.db")) as sqlite:
         await sqlite.setup()
         memory = MemoryManager(sqlite if kind == "sqlite" else None)

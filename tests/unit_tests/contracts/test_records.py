@@ -22,7 +22,14 @@ from langchain_runtime.contracts.budget import (
     Settlement,
     Verdict,
 )
-from langchain_runtime.contracts.context import Compaction, ContextBundle, ContextPolicy
+from langchain_runtime.contracts.context import (
+    Boundary,
+    Compaction,
+    ContextBundle,
+    ContextPolicy,
+    ContextReport,
+    Summary,
+)
 from langchain_runtime.contracts.events import (
     BudgetRefused,
     CallReserved,
@@ -39,7 +46,7 @@ from langchain_runtime.contracts.events import (
     TaskSuspended,
     parse_event,
 )
-from langchain_runtime.contracts.job import AdoptedHold, TaskJob
+from langchain_runtime.contracts.job import AdoptedHold, LeftOut, TaskJob
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.pricing import ModelInfo, PriceTier, RateCard
 from langchain_runtime.contracts.run import (
@@ -161,7 +168,9 @@ RECORDS = [
     Settlement(reservation_id="x", nano=3, usage=TOKENS, reply_key="k", reply=b'{"text": "\xc3\xa9"}'),
     *(CARD, PriceTier(above_input_tokens=9, rates=CARD, service_tiers={"flex": CARD})),
     ModelInfo(id="m", rates=CARD, service_tiers={"flex": CARD}, currency="EUR", dated=date(2026, 1, 1)),
-    *(BUNDLE, POLICY),
+    *(BUNDLE, POLICY, ContextReport(tokens_before=9, strategy=("offload",), summary=USAGE)),
+    Boundary(upto=3, head=(0, {"messages": "[]"}), inserted=((4, {"messages": "[]"}),), events=1, handle="abc"),
+    LeftOut(policy=POLICY, window=9, handles=("abc",), note="n", recall_tokens=64),
     *(ADOPTED, TaskJob(run_id="r", task_id="map#0", inputs=JSON, messages=MESSAGES, hold=ADOPTED, used=USAGE)),
     *(TASK.inputs, RESULT, ERROR, TASK, NODE, GRAPH, RETRY, CACHE, ADDED, ModelLimits(tpm=9), RUN_POLICY),
     TaskOutcome(task="map#0", state=TaskState.FAILED, output=JSON, error=ERROR, usage=USAGE, started_at=AT),
@@ -172,7 +181,7 @@ RECORDS = [
 ]
 """An example of every record, with as many fields as make sense together."""
 
-STAYS = {Compaction}
+STAYS = {Compaction, Summary}
 """What never leaves its process."""
 
 

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import task as langgraph_task
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import AsyncSqliteStore
 from langgraph.types import Command, interrupt
@@ -327,3 +328,39 @@ def test_bodies_that_leave_memory_alone_ask_nothing_of_the_store():
     store = Counting()
     compiled(fails_once, store, attempts=2).invoke({"inputs": {}}, CONFIG)
     assert store.asked == 0
+
+
+def test_a_body_that_turns_out_to_call_langgraph_tasks_counts_once(store, memory):
+    @langgraph_task
+    def double(number):
+        return 2 * number
+
+    executed = []
+
+    def body(inputs, runtime):
+        executed.append(1)
+        return [count(runtime.memory), double(21).result()]
+
+    output = compiled(body, store, checkpointer=InMemorySaver()).invoke({"inputs": {}}, CONFIG)
+    assert (output["results"]["t"].output, memory.get("r", "n"), len(executed)) == ([1, 42], 1, 2)
+
+
+async def test_an_aborted_run_that_goes_on_counts_once(store, memory):
+    counted, executed = asyncio.Event(), []
+
+    async def body(inputs, runtime):
+        executed.append(1)
+        value = (await runtime.memory.aget("n") or 0) + 1
+        await runtime.memory.aput("n", value)
+        if len(executed) == 1:
+            counted.set()
+            await asyncio.Event().wait()
+        return value
+
+    graph = compiled(body, store, checkpointer=InMemorySaver())
+    running = asyncio.create_task(graph.ainvoke({"inputs": {}}, CONFIG))
+    await counted.wait()
+    graph.abort("r")
+    await asyncio.gather(running, return_exceptions=True)
+    output = await graph.ainvoke(None, CONFIG)
+    assert (output["results"]["t"].output, memory.get("r", "n"), len(executed)) == (1, 1, 2)

@@ -4,7 +4,8 @@ import pytest
 from langgraph.store.base import GetOp, PutOp
 from langgraph.store.memory import InMemoryStore
 
-from langchain_runtime.memory._stores import AnyStore, namespace_of
+from langchain_runtime.context.any_store import AnyStore
+from langchain_runtime.memory._stores import namespace_of
 
 
 class Busy(InMemoryStore):

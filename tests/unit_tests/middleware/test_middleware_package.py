@@ -28,5 +28,5 @@ def test_importing_the_package_does_not_load_langchain():
 
 
 def test_its_names():
-    assert package.__all__ == ["BudgetMiddleware"]
+    assert package.__all__ == ["BudgetMiddleware", "CompactionMiddleware"]
     assert set(package.__all__) <= set(dir(package))

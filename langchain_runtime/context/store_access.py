@@ -1,15 +1,18 @@
-"""Whole namespaces of a LangGraph store, of which a search shows ten items if it is not told otherwise."""
+"""Whole namespaces of a LangGraph store, which shows ten items if it is not told otherwise, and long batches."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from langgraph.store.base import BaseStore, Item, ListNamespacesOp, MatchCondition, SearchOp
+from langgraph.store.base import BaseStore, Item, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
 from langchain_runtime.contracts.plans import Plan, Step
 
 _PAGE: Final = 10_000
 """Asked for at once; if that was not all, twice as much: pages of a list that changes meanwhile would miss items."""
+_AT_ONCE: Final = 1_000
+"""Writes in one batch at most: databases limit the parameters of a statement."""
 
 
 def all_items(store: BaseStore, prefix: tuple[str, ...]) -> Plan[list[Item]]:
@@ -20,6 +23,12 @@ def all_items(store: BaseStore, prefix: tuple[str, ...]) -> Plan[list[Item]]:
         if len(items) < limit:
             return list(items)
         limit *= 2
+
+
+def write_all(store: BaseStore, writes: Sequence[PutOp]) -> Plan[None]:
+    """Carry out any number of writes, in batches; each batch is done whole or not at all."""
+    for start in range(0, len(writes), _AT_ONCE):
+        yield Step(store, "batch", (writes[start : start + _AT_ONCE],))
 
 
 def own_items(store: BaseStore, namespace: tuple[str, ...]) -> Plan[list[Item]]:
