@@ -193,4 +193,4 @@ def _bare(handle: str | None) -> str:
 
 
 def _header(passage: Passage) -> str:
-    return f"{reference(passage.handle)} from character {passage.start}:"
+    return f"{reference(passage.handle)} at {passage.start}:"

@@ -59,7 +59,7 @@ def test_a_long_text_comes_in_pages_that_put_together_are_the_whole(archive):
 
 def test_a_query_gives_passages_with_the_place_to_read_on(recall):
     answer = recall(query="where is the zebra?")
-    start = int(re.match(rf"\[recall:{handle_of(LONG)}\] from character (\d+):\n", answer).group(1))
+    start = int(re.match(rf"\[recall:{handle_of(LONG)}\] at (\d+):\n", answer).group(1))
     assert "zebra" in answer
     assert words([HumanMessage(answer)]) <= 100
     assert "zebra" in recall(handle=handle_of(LONG), offset=start)
