@@ -50,6 +50,8 @@ bench: ## every claim with its figure, its peers (in an environment of their own
 
 bench-all: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/harness.py --write
+	LCR_EXAMPLES=5000 $(BIN)/python -m pytest -q -n auto tests/property_tests/test_context_invariants.py \
+	    tests/property_tests/test_conversation_invariants.py
 
 bench-quick: $(VENV)/.installed-test ## the same on smaller inputs
 	$(BIN)/python benchmarks/harness.py --quick

@@ -18,7 +18,7 @@ from conversation_checks import (
 )
 from conversations import CI, FEWER, PATIENT, cases
 from hypothesis import given
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import HumanMessage, ToolMessage
 from langgraph.store.memory import InMemoryStore
 
 from langchain_runtime.context import group_messages
@@ -325,19 +325,25 @@ def test_a_summarizer_that_fails_or_loops_never_shows_in_a_view_I1_I2_I3_I4_I5_I
 
 
 class Useless(Wayward):
-    """Fails, or answers with nothing or with all it got."""
+    """Fails, or answers with nothing or with more than it got, be it ever so little."""
+
+    def __init__(self, case):
+        super().__init__(case.rng)
+        self.counter = case.counter
 
     def summarize(self, messages, *, max_tokens):
         if self.rng.random() < 0.5:
             raise RuntimeError(SAYS_NOTHING_OF_USE)
-        text = self.rng.choice(["", "x".join(str(message.content) for message in messages) * 3])
-        return Summary(text=text, usage=USAGE)
+        longer = "x"
+        while self.counter([HumanMessage(longer)]) < self.counter(messages):
+            longer += "xxx"
+        return Summary(text=self.rng.choice(["", longer]), usage=USAGE)
 
 
 @CI
 @given(cases(strategies=("summarize",)))
 def test_a_useless_summarizer_leaves_what_offloading_does_I10_I12(case):
-    for each in given_out(walk(case, new_archive(), case.chunks(), summarizer=Useless(case.rng))):
+    for each in given_out(walk(case, new_archive(), case.chunks(), summarizer=Useless(case))):
         assert "In short" not in "".join(str(m.content) for m in each.view.messages if is_note(m))
         assert "summarize" not in each.view.report.strategy
 
