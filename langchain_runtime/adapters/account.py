@@ -116,7 +116,8 @@ def current_account() -> Account | None:
 @contextmanager
 def paying(account: Account) -> Iterator[Account]:
     """Let ``account`` pay for the block, in addition to who pays already."""
-    entered = replace(account, enclosing=_CURRENT.get())
+    enclosing = _CURRENT.get()
+    entered = account if account.enclosing is enclosing else replace(account, enclosing=enclosing)
     token = _CURRENT.set(entered)
     try:
         yield entered

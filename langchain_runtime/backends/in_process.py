@@ -94,14 +94,22 @@ class _Attempt:
     task: asyncio.Task[TaskResult]
     additions: Additions
     memory: RunMemory
-    told_to_stop: asyncio.Future[None]
+    decided: asyncio.Future[None]
+    """Done once the body has ended, or was told to stop."""
     stopped_by: TaskExecutionError | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        self.task.add_done_callback(self._decide)
 
     def stop(self, reason: TaskExecutionError) -> None:
         if self.stopped_by is None:
             self.stopped_by = reason
             self.task.cancel()
-            self.told_to_stop.set_result(None)
+            self._decide()
+
+    def _decide(self, _ended: object = None) -> None:
+        if not self.decided.done():
+            self.decided.set_result(None)
 
 
 class InProcessBackend:
@@ -170,8 +178,8 @@ class InProcessBackend:
         memory = self._memory_of(order)
         with paying(account):
             body = asyncio.ensure_future(self._body(order, occupancy, additions, memory))
-        told_to_stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        attempt = self._running[order.task_id] = _Attempt(body, additions, memory, told_to_stop)
+        decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        attempt = self._running[order.task_id] = _Attempt(body, additions, memory, decided)
         try:
             await self._wait(attempt, order)
         except asyncio.CancelledError:
@@ -188,15 +196,13 @@ class InProcessBackend:
 
     async def _wait(self, attempt: _Attempt, order: TaskJob) -> None:
         timeout_ms = order.timeout_ms
-        ends: set[asyncio.Future[Any]] = {attempt.task, attempt.told_to_stop}
-        await asyncio.wait(
-            ends,
-            timeout=None if timeout_ms is None else timeout_ms / 1000,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not attempt.task.done() and attempt.stopped_by is None and timeout_ms is not None:
-            message = f"task {order.task_id!r} did not end within {timeout_ms} ms"
-            attempt.stop(TaskTimeoutError(message, task_id=order.task_id, timeout_ms=timeout_ms))
+        if timeout_ms is None:
+            await attempt.decided
+        else:
+            await asyncio.wait({attempt.decided}, timeout=timeout_ms / 1000)
+            if not attempt.task.done() and attempt.stopped_by is None:
+                message = f"task {order.task_id!r} did not end within {timeout_ms} ms"
+                attempt.stop(TaskTimeoutError(message, task_id=order.task_id, timeout_ms=timeout_ms))
         if attempt.stopped_by is not None and not attempt.task.done():
             await asyncio.wait({attempt.task}, timeout=_GRACE_SECONDS)
 
@@ -248,7 +254,9 @@ class InProcessBackend:
 
 def _own_copy(order: TaskJob) -> TaskJob:
     """The job with inputs that the body may change: others read the same outputs of dependencies."""
-    return order.model_copy(update={"inputs": to_jsonable_python(order.inputs)}) if order.inputs else order
+    if not order.inputs:
+        return order
+    return trusted(TaskJob, {**vars(order), "inputs": to_jsonable_python(order.inputs)})
 
 
 def first_call_of(job: TaskJob) -> int:

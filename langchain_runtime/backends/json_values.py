@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, cast
 
 from langchain_core.messages import BaseMessage
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from langchain_runtime.contracts.errors import TaskResultNotSerializableError
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import TaskResult
+from langchain_runtime.contracts.usage import NO_USAGE
 
 MAX_DEPTH: Final = 100
 """Levels of lists and mappings in a value. Pydantic reads no more than 200 back, and records and checkpoints wrap
@@ -23,6 +26,9 @@ MAX_ERROR_CHARACTERS: Final = 10_000
 
 _WHOLE_NUMBERS: Final = range(-(2**63), 2**64)
 """What LangGraph's checkpoints can hold (msgpack)."""
+
+_SCALARS: Final = frozenset({str, int, float, bool, NoneType})
+"""What is JSON already; not their subclasses, which may be enums."""
 
 _SHOWN_OF_A_GROUP: Final = 5
 """Errors of an exception group that its text shows."""
@@ -49,7 +55,14 @@ def as_result(value: Any, *, task_id: str) -> TaskResult:
     if isinstance(value, dict) and _ends_in_a_message(value.get("messages")):
         rest = {str(key): to_json(item, task_id=task_id) for key, item in value.items() if key != "messages"}
         return TaskResult(output=well_formed(str(value["messages"][-1].text)), outputs=rest)
-    return TaskResult(output=to_json(value, task_id=task_id))
+    fields = {
+        "output": to_json(value, task_id=task_id),
+        "outputs": {},
+        "usage": NO_USAGE,
+        "model": None,
+        "metadata": {},
+    }
+    return trusted(TaskResult, fields)
 
 
 def to_json(value: Any, *, task_id: str) -> JsonValue:
@@ -58,6 +71,10 @@ def to_json(value: Any, *, task_id: str) -> JsonValue:
     Raises:
         TaskResultNotSerializableError: JSON cannot carry it.
     """
+    if type(value) in _SCALARS:  # most outputs are text
+        if problem := _unfit_scalar(value):
+            raise _not_serializable(value, problem, task_id)
+        return cast("JsonValue", value)
     if iterator := _iterator_in(value):
         # Pydantic would read it: the body's code would run in the event loop, perhaps for ever.
         raise _not_serializable(

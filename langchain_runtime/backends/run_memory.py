@@ -88,7 +88,7 @@ class RunMemory:
 
     async def aend(self) -> None:
         """The attempt has ended, and its outcome is kept: what is done after it reads anew."""
-        if self._log is not None:
+        if self._log is not None and self._log.was_used:
             # Where even that fails, a next attempt goes by the records of this one, as if the process had died.
             with suppress(Exception):
                 await acarry_out(self._log.end())

@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage
@@ -252,10 +253,14 @@ class FunctionBody:
     function: Callable[..., Any]
     wants_runtime: bool
 
+    @cached_property
+    def _is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.function)
+
     async def __call__(self, job: TaskJob, runtime: TaskRuntime, occupancy: Occupancy) -> TaskResult:
         """Call the function."""
         arguments = (dict(job.inputs), runtime) if self.wants_runtime else (dict(job.inputs),)
-        if inspect.iscoroutinefunction(self.function):
+        if self._is_async:
             value = await self.function(*arguments)
         else:
             occupancy.begin()
@@ -308,3 +313,15 @@ def _facts_of(reply: AIMessage) -> dict[str, JsonValue]:
     """What a report should say about a reply: why it ended, and whether our cap cut it."""
     wanted = ("finish_reason", "stop_reason", "model_name", "lcr_capped")
     return {key: reply.response_metadata[key] for key in wanted if key in reply.response_metadata}
+
+
+def body_name(body: TaskBody | None) -> str:
+    """The name of the function or class that does the work, to know it again in another process."""
+    match body:
+        case FunctionBody(function=function):
+            named: Any = function if hasattr(function, "__qualname__") else type(function)
+        case RunnableBody(runnable=runnable):
+            named = type(runnable)
+        case _:
+            named = type(body)
+    return f"{named.__module__}.{named.__qualname__}"

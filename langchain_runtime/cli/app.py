@@ -10,6 +10,7 @@ from langchain_runtime.cli.report import report
 from langchain_runtime.cli.run import run
 from langchain_runtime.cli.runs import runs
 from langchain_runtime.cli.schema import schema
+from langchain_runtime.cli.what_if import what_if
 
 app = typer.Typer(
     name="lcr",
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(plan)
 app.command()(report)
+app.command()(what_if)
 app.command()(runs)
 app.command()(brief)
 app.command()(schema)

@@ -36,7 +36,7 @@ def drive(launch: Launch, present: Present) -> None:
         typer.Exit: The run did not complete.
     """
     # What is wrong is refused here, before anything is written or spent.
-    launch.compile().plan(launch.record.inputs)
+    launch.compile().check(launch.record.inputs)
     models = launch.open_models()
     launch.home.create()
     run_id = launch.record.run_id

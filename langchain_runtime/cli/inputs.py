@@ -1,4 +1,4 @@
-"""What people type: ``-i key=value`` and ``--budget "0.50 EUR"``."""
+"""What people type: ``-i key=value``, ``--items task=40``, ``--model old=new`` and ``--budget "0.50 EUR"``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,40 @@ def parse_inputs(pairs: Iterable[str]) -> dict[str, str]:
             raise InvalidInputError(f"input {key.strip()!r} is given twice", hint="give each input once")
         inputs[key.strip()] = value
     return inputs
+
+
+def parse_counts(pairs: Iterable[str]) -> dict[str, int]:
+    """Read ``task=number`` pairs.
+
+    Raises:
+        InvalidInputError: A pair has no task or no number, or a task occurs twice.
+    """
+    counts = {}
+    for task, number in parse_inputs(pairs).items():
+        try:
+            counts[task] = int(number)
+        except ValueError:
+            raise InvalidInputError(f"{number!r} is not a number of items", hint=f"write --items {task}=40") from None
+    return counts
+
+
+def parse_models(pairs: Iterable[str]) -> dict[str, str]:
+    """Read ``old=new`` pairs of a model or task and the model to put in its place.
+
+    Raises:
+        InvalidInputError: A pair has no model on one side, or the same one is replaced twice.
+    """
+    models: dict[str, str] = {}
+    for pair in pairs:
+        old, _, new = (part.strip() for part in pair.partition("="))
+        if not old or not new:
+            raise InvalidInputError(
+                f"{pair!r} is not old=new", hint="write --model openai:gpt-5.4=openai:gpt-5.4-mini, or TASK=MODEL"
+            )
+        if old in models:
+            raise InvalidInputError(f"{old!r} is replaced twice", hint="give one model for it")
+        models[old] = new
+    return models
 
 
 def parse_budget(text: str) -> Cost:

@@ -71,7 +71,8 @@ class Launch:
         from langchain_runtime.graph import RunGraph
 
         options = self.record.options
-        graph = RunGraph.from_run_file(self.run_file, allow_code=bool(options.get("allow_code")))
+        named = self.run_file.model_copy(update={"name": self.record.name})  # plans find earlier runs by it
+        graph = RunGraph.from_run_file(named, allow_code=bool(options.get("allow_code")))
         like = options.get("price_as")
         price_as = {self.record.model: default_catalog().get(like).id} if like else {}
         return graph.compile(price_as=price_as, raise_on_failure=False, **persistence)

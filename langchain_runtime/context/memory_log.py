@@ -52,7 +52,7 @@ class MemoryLog:
 
     def of_body(self, run_id: str, task_id: str) -> BodyLog:
         """The log for one execution of a task's body."""
-        return BodyLog(self._store, _namespace(run_id, task_id))
+        return BodyLog(self._store, run_id, task_id)
 
     def forget(self, run_id: str, task_ids: Collection[str]) -> None:
         """Drop everything about these tasks, which are to be done as if for the first time."""
@@ -85,17 +85,24 @@ class BodyLog:
 
     Args:
         store: The one that the memory is in.
-        namespace: Of the task's logs.
+        run_id: The run.
+        task_id: The task.
     """
 
-    def __init__(self, store: AnyStore, namespace: tuple[str, ...]) -> None:
+    def __init__(self, store: AnyStore, run_id: str, task_id: str) -> None:
         self.store = store
-        self._task = namespace
+        self._run_id = run_id
+        self._task_id = task_id
         self._earlier: _Execution | None = None
         self._count: Counter[str] = Counter()
         self._recorded: set[str] = set()
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def was_used(self) -> bool:
+        """Whether the body did anything with memory."""
+        return self._earlier is not None
 
     def find(self, *operation: JsonValue) -> Plan[Place]:
         """The place of the next operation that these facts describe.
@@ -114,7 +121,8 @@ class BodyLog:
             self._count[described] += 1
         # Threads that come here at once find the same: what one of them records is under no key of another.
         if self._earlier is None:
-            self._earlier = _last(self._task, (yield from all_items(self.store, self._task)))
+            task = _namespace(self._run_id, self._task_id)
+            self._earlier = _last(task, (yield from all_items(self.store, task)))
         key = hashlib.sha256(f"{occurrence} {described}".encode()).hexdigest()
         known = self._earlier.records.get(key)
         return Place(self._earlier.namespace, key, known is not None, None if known is None else unpacked(known))

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from langchain_runtime.contracts.identifiers import ModelID, RunID, TaskID
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.run import RunState, TaskError, TaskState, now
+from langchain_runtime.contracts.records import trusted
+from langchain_runtime.contracts.run import RunState, TaskError, TaskOutcome, TaskState, now
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 
 
@@ -158,6 +159,39 @@ LifecycleEvent = Annotated[
     | ContextCompacted,
     Field(discriminator="kind"),
 ]
+
+
+# Three of them for every task, of values that are valid already: validation would be a tenth of what a task costs.
+
+
+def task_ready(run_id: str, task: str) -> TaskReady:
+    """``TaskReady`` of known values, now."""
+    return trusted(TaskReady, {"run_id": run_id, "at": now(), "kind": "task_ready", "task": task})
+
+
+def task_started(run_id: str, task: str, *, attempt: int, model: str | None) -> TaskStarted:
+    """``TaskStarted`` of known values, now."""
+    facts = {"run_id": run_id, "at": now(), "kind": "task_started", "task": task, "attempt": attempt, "model": model}
+    return trusted(TaskStarted, facts)
+
+
+def task_finished(run_id: str, outcome: TaskOutcome) -> TaskFinished:
+    """``TaskFinished`` of a task's final outcome, now."""
+    return trusted(
+        TaskFinished,
+        {
+            "run_id": run_id,
+            "at": now(),
+            "kind": "task_finished",
+            "task": outcome.task,
+            "state": outcome.state,
+            "attempts": outcome.attempts,
+            "usage": outcome.usage,
+            "error": outcome.error,
+            "skipped_because": outcome.skipped_because,
+        },
+    )
+
 
 _ADAPTER: TypeAdapter[LifecycleEvent] = TypeAdapter(LifecycleEvent)
 

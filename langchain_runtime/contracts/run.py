@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -187,6 +188,7 @@ class Task(_Record):
         started_at: First start.
         ended_at: When it reached its final state.
         skipped_because: Why it was skipped; None unless skipped.
+        added_by: The task that it comes from, whose child it is or whose body enqueued it; None for the graph's own.
     """
 
     id: TaskID
@@ -204,6 +206,7 @@ class Task(_Record):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     skipped_because: str | None = None
+    added_by: TaskID | None = None
 
 
 class DAGNode(_Record):
@@ -360,3 +363,10 @@ class Run(_Record):
     usage: Usage = Usage()
     created_at: datetime = Field(default_factory=now)
     updated_at: datetime = Field(default_factory=now)
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """What tells it apart: a run of a thousand tasks is nothing to read, and takes long to write."""
+        yield "id", self.id
+        yield "state", self.state
+        yield "tasks", len(self.tasks)
+        yield "usage", self.usage

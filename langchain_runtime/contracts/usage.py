@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -53,3 +53,7 @@ class Usage(BaseModel):
         """Add up; a cost that is unknown on one side leaves the known one, since an unpriced call is not a price."""
         costs = [cost for cost in (self.cost, other.cost) if cost is not None]
         return Usage(tokens=self.tokens + other.tokens, cost=sum(costs[1:], costs[0]) if costs else None)
+
+
+NO_USAGE: Final = Usage()
+"""Shared by all who used nothing: one for each of ten thousand tasks would keep the garbage collector busy."""

@@ -12,7 +12,7 @@ from langgraph.errors import GraphInterrupt
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.backends.in_process import task_error
 from langchain_runtime.contracts.errors import BudgetExceededError, ContextOverflowError, LangChainRuntimeError
-from langchain_runtime.contracts.events import TaskStarted
+from langchain_runtime.contracts.events import task_started
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.run import TaskOutcome, TaskState, now
 from langchain_runtime.contracts.usage import Usage
@@ -161,7 +161,7 @@ class Attempts:
             self._gates.leave(run_id, task_id)
 
     async def _run(self, job: TaskJob) -> TaskOutcome:
-        self._log.emit(TaskStarted(run_id=job.run_id, task=job.task_id, attempt=job.attempt, model=job.model))
+        self._log.emit(task_started(job.run_id, job.task_id, attempt=job.attempt, model=job.model))
         executed = False
 
         async def run(order: TaskJob) -> TaskOutcome:

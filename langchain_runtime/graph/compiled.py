@@ -23,9 +23,8 @@ from langchain_runtime.graph.dataflow import PAUSE, dataflow_builder
 from langchain_runtime.graph.execution import Execution
 from langchain_runtime.graph.io_schemas import input_schema, output_schema
 from langchain_runtime.graph.journaled_saver import JournaledSaver
-from langchain_runtime.graph.plan import RunPlan, plan_run
+from langchain_runtime.graph.run_forecasts import RunForecasts
 from langchain_runtime.graph.run_settings import RunSettings, is_node, read_settings, task_names, with_settings
-from langchain_runtime.graph.run_threads import RunThreads
 from langchain_runtime.graph.run_view import assemble_run, outcomes_of, results_of
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec
@@ -47,7 +46,7 @@ Stops = str | Sequence[str] | None
 """As LangGraph takes it: names, ``"*"`` for all, None for what was given at ``compile``."""
 
 
-class CompiledRunGraph(RunThreads):
+class CompiledRunGraph(RunForecasts):
     """Runs a DAG; made by ``RunGraph.compile``.
 
     ``invoke({"inputs": {...}})`` returns ``{"results": {task_id: TaskResult}, "run": Run}``; inside a parent graph the
@@ -228,20 +227,6 @@ class CompiledRunGraph(RunThreads):
         return RunnableLambda(run, arun, name=self.get_name())
 
     # --- looking -----------------------------------------------------------------------------------------------------
-
-    @property
-    def model_names(self) -> list[str]:
-        """Models that its prompts may be answered by, those that a budget may move them to included."""
-        spec, ladder = self._execution.spec, self._execution.services.ladder
-        return list(dict.fromkeys(model for task in spec.tasks.values() for model in ladder.models_of(task)))
-
-    def plan(self, inputs: Mapping[str, Any] | None = None) -> RunPlan:
-        """What a run would do and cost; spends nothing.
-
-        Raises:
-            InputError: The run would be refused.
-        """
-        return plan_run(self._execution.spec, self._execution.services, inputs or {})
 
     def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:  # noqa: ARG002 - there is nothing below a task to show
         """One node for each task, one edge for each dependency."""

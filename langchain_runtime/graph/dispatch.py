@@ -28,6 +28,7 @@ from langchain_runtime.contracts.errors import ContextOverflowError
 from langchain_runtime.contracts.events import BudgetRefused, CallReserved, ContextCompacted, LifecycleEvent
 from langchain_runtime.contracts.job import AdoptedHold, TaskJob
 from langchain_runtime.contracts.money import Cost
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import TaskOutcome
 from langchain_runtime.contracts.usage import TokenUsage, Usage
 from langchain_runtime.cost import BudgetEnforcer
@@ -43,6 +44,10 @@ _CARRIED_OUT_BY_THE_GRAPH: Final = frozenset({"wait", "interrupt", "downgrade"})
 
 _SEEN: Final = "seen"
 """Key of the memory in what is recorded of it, so that an empty one is not taken for none."""
+
+
+_BLANK: Final = {name: field.default for name, field in TaskJob.model_fields.items()}
+"""Of a job that says nothing yet."""
 
 
 @dataclass(frozen=True)
@@ -122,19 +127,24 @@ class Dispatcher:
         """
         definition = self._tasks.definition(task_id)
         routed = {**self._router.route(definition.spec, outcomes), **definition.inputs}
-        job = TaskJob(
-            run_id=self._run_id,
-            task_id=task_id,
-            attempt=attempt,
-            scopes=self._scopes,
-            timeout_ms=definition.spec.timeout_ms or self._spec.policy.task_timeout_ms,
-            used=used,
+        is_prompt = definition.spec.prompt is not None
+        job = trusted(
+            TaskJob,
+            {
+                **_BLANK,
+                "run_id": self._run_id,
+                "task_id": task_id,
+                "attempt": attempt,
+                "inputs": {} if is_prompt else {**self._inputs, **routed},
+                "max_output_tokens": definition.spec.max_output_tokens if is_prompt else None,
+                "scopes": self._scopes,
+                "timeout_ms": definition.spec.timeout_ms or self._spec.policy.task_timeout_ms,
+                "used": used,
+            },
         )
-        if definition.spec.prompt is None:
-            inputs = {**self._inputs, **routed}
-            return Draft(job.model_copy(update={"inputs": inputs}) if inputs else job)
+        if not is_prompt:
+            return Draft(job)
         assert model is not None  # a prompt has one
-        job = job.model_copy(update={"max_output_tokens": definition.spec.max_output_tokens})
         if task_id in self._paid or (task_id, attempt) in self._begun:
             again = await self._again(definition, routed, job, model)
             if again is not None:

@@ -16,10 +16,10 @@ from langgraph.types import Interrupt
 
 from langchain_runtime.backends import InProcessBackend
 from langchain_runtime.backends.in_process import cancelled, task_error
-from langchain_runtime.contracts.events import TaskFinished, TaskReady, TaskRetried, TasksAdded, TaskSuspended
+from langchain_runtime.contracts.events import TaskRetried, TasksAdded, TaskSuspended, task_finished, task_ready
 from langchain_runtime.contracts.ledger import Ledger
 from langchain_runtime.contracts.run import RunState, TaskOutcome, TaskState, now
-from langchain_runtime.contracts.usage import Usage
+from langchain_runtime.contracts.usage import NO_USAGE, Usage
 from langchain_runtime.graph.attempts import Attempts, Report
 from langchain_runtime.graph.event_log import EventLog
 from langchain_runtime.graph.growth import RunTasks
@@ -172,9 +172,13 @@ class Driver:
 
     async def _next_report(self) -> Report:
         while True:
+            patience = self._patience()
             try:
-                async with asyncio.timeout(self._patience()):
+                if patience is None:
                     report = await self._reports.get()
+                else:
+                    async with asyncio.timeout(patience):
+                        report = await self._reports.get()
             except TimeoutError:
                 if self._wake_at is not None and time.monotonic() >= self._wake_at:
                     return self._drained(Report((Tick(time.monotonic()),)))
@@ -206,7 +210,7 @@ class Driver:
             report = await self._attempts.make(
                 task_id,
                 attempt,
-                used=self._used.get(task_id, Usage()),
+                used=self._used.get(task_id, NO_USAGE),
                 others_in_flight=lambda: len(self._running) > 1,
             )
         except asyncio.CancelledError:
@@ -267,23 +271,13 @@ class Driver:
             self._announce(self._tasks.next_of(outcome.task))
         elif outcome.state is TaskState.FAILED:
             await self._ledger.arecord_outcome(self._run_id, outcome)
-        self._log.emit(
-            TaskFinished(
-                run_id=self._run_id,
-                task=outcome.task,
-                state=outcome.state,
-                attempts=outcome.attempts,
-                usage=outcome.usage,
-                error=outcome.error,
-                skipped_because=outcome.skipped_because,
-            )
-        )
+        self._log.emit(task_finished(self._run_id, outcome))
         self._on_finished(outcome.task)
 
     def _announce(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
             if self._planner.states.get(task_id) in {TaskState.READY, TaskState.RUNNING}:
-                self._log.emit(TaskReady(run_id=self._run_id, task=task_id))
+                self._log.emit(task_ready(self._run_id, task_id))
 
     async def _ask(self, waiting: Sequence[str]) -> None:
         try:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
+from pydantic import JsonValue
 
-from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.leases import lease_keeper
 from langchain_runtime.backends import InProcessBackend, TaskBody
 from langchain_runtime.backends.in_process import RunContext
@@ -20,12 +21,14 @@ from langchain_runtime.contracts.budget import Budget, Scope
 from langchain_runtime.contracts.errors import InvalidInputError, RunCompletedError
 from langchain_runtime.contracts.events import RunStarted
 from langchain_runtime.contracts.identifiers import check_run_id
+from langchain_runtime.contracts.plans import acarry_out
 from langchain_runtime.contracts.run import RunHeader, RunPolicy, RunState, TaskOutcome, TaskState
 from langchain_runtime.graph.attempts import Attempts
 from langchain_runtime.graph.bodies import TaskModels, task_body
 from langchain_runtime.graph.dispatch import Dispatcher
 from langchain_runtime.graph.driver import Driver
 from langchain_runtime.graph.event_log import EventLog
+from langchain_runtime.graph.expectations import known_seconds
 from langchain_runtime.graph.graph_changes import check_same_graph
 from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.ladders import Descent
@@ -34,11 +37,14 @@ from langchain_runtime.graph.refusals import Refusals
 from langchain_runtime.graph.run_ids import new_run_id
 from langchain_runtime.graph.run_settings import settings_of
 from langchain_runtime.graph.run_view import outcomes_of
-from langchain_runtime.graph.services import Services, run_budget
+from langchain_runtime.graph.samples import samples_of
+from langchain_runtime.graph.services import Services, all_budgets
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 from langchain_runtime.graph.state import RunGraphState
 from langchain_runtime.graph.top_ups import TopUps
-from langchain_runtime.orchestration import Grew, ParallelExecutor
+from langchain_runtime.orchestration import Durations, Grew, ParallelExecutor
+
+_log = logging.getLogger(__name__)
 
 _CHECKPOINTER: Final = "__pregel_checkpointer"
 """Key under which LangGraph tells a node where its state is kept."""
@@ -200,12 +206,13 @@ class Execution:
             suspended={task: each.attempts for task, each in journal.items() if each.state is TaskState.READY},
             keep=partial(ledger.arecord_outcome, run_id),
         )
+        latest = await self._latest_runs()
         planner = ParallelExecutor(
             self.spec.dag,
             policy=policy,
             models={task_id: definition.model for task_id, definition in self.spec.tasks.items()},
             retries={task_id: self.spec.retry_of(task_id) for task_id in self.spec.tasks},
-            expected_seconds=self.spec.expected_seconds,
+            expected_seconds=known_seconds(self.spec, latest),
             priorities={task_id: definition.spec.priority for task_id, definition in self.spec.tasks.items()},
             completed=_in_state(outcomes, TaskState.COMPLETED, self.spec),
             failed=_in_state(outcomes, TaskState.FAILED, self.spec),
@@ -244,8 +251,31 @@ class Execution:
             driver=driver,
             ledger=ledger,
             log=log,
+            remember=partial(self._remember, run_id, tasks, inputs, outcomes, frozenset(outcomes)),
             let_go=partial(self._let_go, run_id, settings_of(config).key, driver),
         )
+
+    async def _latest_runs(self) -> Sequence[Durations]:
+        try:
+            return await acarry_out(self.services.history.durations(self.spec.name))
+        except Exception as error:  # noqa: BLE001 - each store has its own errors
+            _log.warning("tasks are not ordered by what earlier runs took: %r", error)
+            return ()
+
+    async def _remember(
+        self,
+        run_id: str,
+        tasks: RunTasks,
+        inputs: Mapping[str, JsonValue],
+        outcomes: Mapping[str, TaskOutcome],
+        before: Collection[str],
+    ) -> None:
+        """Keep what the tasks took that ended in this execution, for later plans; no run fails for want of that."""
+        samples = samples_of(tasks, inputs, outcomes, [task_id for task_id in outcomes if task_id not in before])
+        try:
+            await acarry_out(self.services.history.add(self.spec.name, run_id, samples))
+        except Exception as error:  # noqa: BLE001 - each store has its own errors
+            _log.warning("what run %s took is not kept for later plans: %r", run_id, error)
 
     def _ended(
         self, journal: Mapping[str, TaskOutcome], state: RunGraphState, config: RunnableConfig
@@ -276,16 +306,7 @@ class Execution:
         return policy.model_copy(update={"max_parallelism": min(policy.max_parallelism, wanted)})
 
     def _budgets(self, run_id: str, config: RunnableConfig) -> tuple[Budget, ...]:
-        """Everything that every call of the run charges, each scope once: the run's own, the graph's, the caller's."""
-        currency = self.services.currency_of(self.spec.models)
-        found = [run_budget(run_id, self.spec.policy, currency), *self.services.budgets]
-        found += settings_of(config).budgets
-        account = current_account()
-        while account is not None:
-            if account.ledger is self.services.ledger:
-                found += account.budgets
-            account = account.enclosing
-        return tuple({budget.scope: budget for budget in found[::-1]}.values())[::-1]
+        return all_budgets(run_id, self.spec, self.services, settings_of(config).budgets)
 
 
 def _check_inputs(inputs: Any) -> None:

@@ -118,7 +118,9 @@ class RunTasks:
 
     def records(self) -> list[Task]:
         """A fresh record of every task, all pending; those of the graph first, then the others as they joined."""
-        return [self.definition(task_id).record(self.deps_of(task_id)) for task_id in [*self._spec.tasks, *self._made]]
+        drawn = [each.record(self.deps_of(task_id)) for task_id, each in self._spec.tasks.items()]
+        made = self._made.items()
+        return drawn + [each.definition.record(self.deps_of(id_), added_by=each.parent) for id_, each in made]
 
     # --- for_each ----------------------------------------------------------------------------------------------------
 

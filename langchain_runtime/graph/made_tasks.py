@@ -51,7 +51,7 @@ def children_of(definition: TaskDefinition, outcomes: Mapping[str, TaskOutcome])
     source = definition.spec.for_each
     assert source is not None  # only such tasks have children
     spec = definition.spec.model_copy(
-        update={"for_each": None, "when": None, "deps": _deps_of_children(definition.spec, source)}
+        update={"for_each": None, "when": None, "deps": deps_of_children(definition.spec, source)}
     )
     return [
         replace(
@@ -63,7 +63,7 @@ def children_of(definition: TaskDefinition, outcomes: Mapping[str, TaskOutcome])
     ]
 
 
-def _deps_of_children(spec: TaskSpec, source: ForEach) -> tuple[Dependency, ...]:
+def deps_of_children(spec: TaskSpec, source: ForEach) -> tuple[Dependency, ...]:
     """What each child receives besides its item.
 
     A model is not shown the whole list with every item of it, unless the prompt asks for it.

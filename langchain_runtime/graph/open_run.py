@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from langgraph.errors import GraphInterrupt
 
 from langchain_runtime.adapters.leases import lease_keeper
 from langchain_runtime.contracts.budget import Reservation, ReservationState
@@ -58,6 +60,7 @@ class OpenRun:
         driver: Carries it out.
         ledger: The books.
         log: Receives its events.
+        remember: Keeps what its tasks took in this execution.
         let_go: Called when it is over.
     """
 
@@ -67,6 +70,7 @@ class OpenRun:
     driver: Driver
     ledger: Ledger
     log: EventLog
+    remember: Callable[[], Awaitable[None]]
     let_go: Callable[[], None]
 
     async def carry_out(self) -> dict[str, Any]:
@@ -76,7 +80,7 @@ class OpenRun:
             GraphInterrupt: A human is asked.
         """
         try:
-            ending = await self.driver.run()
+            ending = await self._drive()
             usage = tracked(await self.ledger.areservations(self.header.run_id)).total()
             run_id = self.header.run_id
             self.log.emit(RunEnded(run_id=run_id, state=ending.state, reason=ending.reason, usage=usage))
@@ -85,6 +89,16 @@ class OpenRun:
             lease_keeper(self.ledger).stop()
             await self.log.close()
         return {"run": self._left(ending, usage), "results": results_update(self.outcomes, self.outcomes)}
+
+    async def _drive(self) -> Ending:
+        """Drive the run, and keep what its tasks took; also where it stops to ask a human."""
+        try:
+            ending = await self.driver.run()
+        except GraphInterrupt:
+            await self.remember()
+            raise
+        await self.remember()
+        return ending
 
     def _left(self, ending: Ending, usage: Usage) -> dict[str, Any]:
         update = {

@@ -9,9 +9,9 @@ task's name. Where we do not, every body gets its LangGraph task.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config
@@ -34,6 +34,9 @@ _PATTERN: Final = "driver"
 """Name of the pattern: no task of a run can have it."""
 
 
+T = TypeVar("T")
+
+
 class OwnContexts:
     """Makes the config of any task of a run as LangGraph would make it; see ``learned``.
 
@@ -47,11 +50,12 @@ class OwnContexts:
         self._metadata = pattern["metadata"]
         runtime: Runtime[Any] = self._configurable[_RUNTIME]
         assert runtime.execution_info is not None  # LangGraph has set it for the pattern
-        self._runtime, self._info = runtime, runtime.execution_info
+        self._runtime, self._info = _Variants(runtime), _Variants(runtime.execution_info)
+        self._scratchpads = _Variants(self._configurable[_SCRATCHPAD])
         self._parent, _, _ = str(self._configurable[_NAMESPACE]).rpartition("|")
         self._step = str(self._metadata["langgraph_step"])
         self._path = _as_text(self._metadata["langgraph_path"][1])
-        self._checkpoint = bytes.fromhex(self._info.checkpoint_id.replace("-", ""))
+        self._checkpoint = bytes.fromhex(runtime.execution_info.checkpoint_id.replace("-", ""))
 
     @classmethod
     async def learned(cls, langgraph_task: LangGraphTask) -> OwnContexts | None:
@@ -87,9 +91,7 @@ class OwnContexts:
             _TASK_ID: own_id,
             _NAMESPACE: namespace,
             _SCRATCHPAD: self._scratchpad(),
-            _RUNTIME: replace(
-                self._runtime, execution_info=replace(self._info, task_id=own_id, checkpoint_ns=namespace)
-            ),
+            _RUNTIME: self._runtime.with_(execution_info=self._info.with_(task_id=own_id, checkpoint_ns=namespace)),
         }
         if call is not None:
             configurable[_CALL] = call
@@ -104,14 +106,28 @@ class OwnContexts:
 
     def _scratchpad(self) -> Any:
         """LangGraph's bookkeeping of one task: nothing was asked or answered yet."""
-        return replace(
-            self._configurable[_SCRATCHPAD],
+        return self._scratchpads.with_(
             call_counter=count().__next__,
             interrupt_counter=count().__next__,
             subgraph_counter=count().__next__,
             get_null_resume=_no_answer,
             resume=[],
         )
+
+
+class _Variants(Generic[T]):
+    """Copies of a dataclass's instance with other values, as ``dataclasses.replace`` makes them; every task has three.
+
+    Args:
+        pattern: The instance.
+    """
+
+    def __init__(self, pattern: T) -> None:
+        self._type = type(pattern)
+        self._values = {each.name: getattr(pattern, each.name) for each in fields(pattern) if each.init}  # type: ignore[arg-type]  # a dataclass
+
+    def with_(self, **values: Any) -> T:
+        return self._type(**{**self._values, **values})
 
 
 def _no_answer(_consume: bool = False) -> None:

@@ -1,50 +1,37 @@
-"""What a run would do and cost, before anything is spent.
-
-Figures of a task whose dependencies have not run yet are assumptions: a reply is taken to have
-``ASSUMED_OUTPUT_TOKENS`` tokens (or its cap, if smaller), at worst its cap; a prompt receives the sum of those.
-"""
+"""What a run would do, take and cost: the figures, and how they are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
-from langchain_core.messages import HumanMessage
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict
 
-from langchain_runtime.adapters.request_bounds import DEFAULT_CAP
-from langchain_runtime.context import render, variables
 from langchain_runtime.contracts.money import Cost, format_amount
 from langchain_runtime.contracts.usage import TokenUsage
-from langchain_runtime.graph.services import Services, run_budget
-from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
-from langchain_runtime.orchestration import Attempt, ParallelExecutor, Scheduler, simulate
 
-ASSUMED_OUTPUT_TOKENS: Final = 400
-"""A few paragraphs: the median of the replies in our recorded provider traffic is below it."""
+_ROWS_SHOWN: Final = 60
+"""Tasks in the table of a terminal; a longer one is not read."""
 
-_SECONDS_TO_FIRST_TOKEN: Final = 1.0
-_TOKENS_PER_SECOND: Final = 60
-"""Round figures of current hosted models; a task's ``expected_seconds`` replaces them."""
-
-_SECONDS_OF_A_BODY: Final = 1.0
-"""For functions and Runnables that say nothing of their duration."""
+_NAMED: Final = 5
+"""Tasks named in a sentence."""
 
 
 class PlannedTask(BaseModel):
-    """One task of a plan.
+    """One task of a plan; a ``for_each`` task stands for all its children.
 
     Attributes:
         id: The task.
-        model: Prompts: who answers; None for other bodies, whose cost cannot be known here.
+        model: Prompts: who answers; None for other bodies.
         deps: What it waits for.
-        expected: Tokens assumed.
-        worst: Tokens at most.
+        items: How many times it is carried out: 1, or the length of its list.
+        expected: Tokens, all items together.
+        worst: Tokens of each item's call at most; None where there is no bound, or no call that is known of.
         expected_cost: Of ``expected``; None when unknown.
-        worst_cost: Of ``worst``, and what is reserved at most; None when unknown.
-        seconds: Duration assumed.
+        worst_cost: The most that it can cost, all items and attempts together; None when unknown, or without bound.
+        seconds: Duration of one execution.
         critical: Whether it is on the critical path.
+        samples: On how many earlier executions the figures rest; 0 for assumptions.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,27 +39,57 @@ class PlannedTask(BaseModel):
     id: str
     model: str | None
     deps: tuple[str, ...]
+    items: int = 1
     expected: TokenUsage
-    worst: TokenUsage
+    worst: TokenUsage | None
     expected_cost: Cost | None
     worst_cost: Cost | None
     seconds: float
     critical: bool
+    samples: int = 0
+
+
+class OverBudget(BaseModel):
+    """A task whose call would not fit a budget when its turn comes.
+
+    Attributes:
+        task: The task; children of ``for_each`` have numbers.
+        scope: The budget that is short: ``run`` for the run's own.
+        needed: The call's worst case.
+        left: What the budget would have left then; None where it is short of tokens.
+        then: What happens to it: its reply is ``capped``, it is ``refused``, ``moved`` down the ladder, a human is
+            ``asked``, or it is only ``noted``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    scope: str
+    needed: Cost | None
+    left: Cost | None
+    then: Literal["capped", "refused", "moved", "asked", "noted"]
 
 
 class RunPlan(BaseModel):
-    """What a run would do and cost.
+    """What a run would do, take and cost.
 
     Attributes:
         name: The graph's.
         tasks: In the order they would start.
-        expected_cost: Sum over prompts; None when no price is known.
-        worst_cost: Likewise, at most.
+        expected_cost: Of all tasks whose cost is known; None when none is.
+        worst_cost: The most that all prompts can cost; None where one of them has no bound or no price. Calls that
+            functions make are not in it.
         limit: The run's budget; None for no limit.
+        over_budget: Calls that would not fit a budget, in the order of their turns.
         critical_path: Ids of the chain that decides the duration.
         critical_seconds: Its duration: no parallelism makes the run shorter.
-        makespan_seconds: Duration at ``max_parallelism``, by the scheduler in virtual time.
+        makespan_seconds: Duration at ``max_parallelism``, by the scheduler in virtual time; with durations that varied
+            in earlier runs, the median of several plays.
+        makespan_range: The shortest and the longest of these plays.
         max_parallelism: Tasks at a time.
+        suggested_parallelism: The fewest tasks at a time with which the run takes at most 5 % longer than with any
+            number.
+        suggested_seconds: How long it takes with them.
         warnings: What the reader should know, as sentences.
     """
 
@@ -83,195 +100,105 @@ class RunPlan(BaseModel):
     expected_cost: Cost | None
     worst_cost: Cost | None
     limit: Cost | None
+    over_budget: tuple[OverBudget, ...] = ()
     critical_path: tuple[str, ...]
     critical_seconds: float
     makespan_seconds: float
+    makespan_range: tuple[float, float]
     max_parallelism: int
+    suggested_parallelism: int
+    suggested_seconds: float
     warnings: tuple[str, ...]
 
     def to_text(self) -> str:
-        """A table for a terminal."""
-        width = max([len(task.id) for task in self.tasks], default=4)
-        model_width = max([len(task.model or "-") for task in self.tasks], default=5)
-        header = (
-            f"  {'task':<{width}}  {'model':<{model_width}}  {'in':>7}  {'out':>7}  "
-            f"{'expected':>10}  {'at most':>10}  {'s':>6}"
-        )
-        rows = [
-            f"{'*' if task.critical else ' '} {task.id:<{width}}  {task.model or '-':<{model_width}}  "
-            f"{task.expected.input:>7}  {task.expected.output:>7}  {_money(task.expected_cost):>10}  "
-            f"{_money(task.worst_cost):>10}  {task.seconds:>6.1f}"
-            for task in self.tasks
-        ]
-        limit = "no limit" if self.limit is None else f"limit {self.limit}"
-        summary = [
-            f"plan {self.name}: {len(self.tasks)} tasks, {self.max_parallelism} at a time",
-            f"cost: {self.expected_cost or 'unknown'} expected, {self.worst_cost or 'unknown'} at most, {limit}",
-            f"time: about {self.makespan_seconds:.0f} s (critical path {self.critical_seconds:.0f} s, marked *)",
-        ]
-        return "\n".join([*summary, "", header, *rows, *(f"note: {warning}" for warning in self.warnings)])
+        """A summary and a table for a terminal; of a long plan the first rows."""
+        shown = self.tasks[:_ROWS_SHOWN]
+        lines = [*self._summary(), "", *_table(shown)]
+        if len(shown) < len(self.tasks):
+            lines.append(f"  and {len(self.tasks) - len(shown):,} more tasks")
+        return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
     __str__ = to_text
 
+    def _summary(self) -> list[str]:
+        executions = sum(task.items for task in self.tasks)
+        count = f"{len(self.tasks):,} tasks" + (f" ({executions:,} with their items)" if self._has_lists else "")
+        limit = "no limit" if self.limit is None else f"limit {self.limit}"
+        path = f"critical path {_duration(self.critical_seconds)}, marked *"
+        lines = [
+            f"plan {self.name}: {count}, {self.max_parallelism} at a time",
+            f"cost: {self._cost()}, {limit}",
+            f"time: about {_duration(self.makespan_seconds)}{self._spread()} ({path})",
+            f"parallelism: {self._advice()}",
+        ]
+        return [*lines, *self._shortfalls()]
 
-def plan_run(spec: GraphSpec, services: Services, given: Mapping[str, JsonValue]) -> RunPlan:
-    """Plan a run of ``spec``.
+    def _cost(self) -> str:
+        if self.expected_cost is None and all(task.model is None for task in self.tasks):
+            return "none that is known of"
+        at_most = "no bound" if self.worst_cost is None else f"{self.worst_cost} at most"
+        return f"{self.expected_cost or 'unknown'} expected, {at_most}"
 
-    Raises:
-        InputError: The run would be refused.
-    """
-    inputs = spec.run_inputs(given)
-    budget = run_budget("plan", spec.policy, services.currency_of(spec.models))
-    services.check_prices(services.ladder.all_models(spec), [budget, *services.budgets])
-    sizes = _Sizes(spec, services, inputs)
-    seconds = {task_id: _seconds(definition, sizes.of(task_id)) for task_id, definition in spec.tasks.items()}
-    scheduler = Scheduler(spec.dag, expected_seconds=seconds)
-    critical = scheduler.critical_path()
-    path, path_seconds = critical.task_ids, critical.seconds
-    forecast = simulate(
-        ParallelExecutor(spec.dag, policy=spec.policy, models={}, expected_seconds=seconds),
-        lambda task_id, _attempt: Attempt(seconds[task_id]),
-    )
-    started = sorted(forecast.spans, key=lambda span: span.started)
-    tasks = tuple(
-        _planned(
-            spec.tasks[span.task_id],
-            sizes.of(span.task_id),
-            services,
-            seconds=seconds[span.task_id],
-            critical=span.task_id in path,
-        )
-        for span in started
-    )
-    worst = _sum(task.worst_cost for task in tasks)
-    return RunPlan(
-        name=spec.name,
-        tasks=tasks,
-        expected_cost=_sum(task.expected_cost for task in tasks),
-        worst_cost=worst,
-        limit=spec.policy.budget_limit,
-        critical_path=tuple(path),
-        critical_seconds=path_seconds,
-        makespan_seconds=forecast.makespan,
-        max_parallelism=spec.policy.max_parallelism,
-        warnings=tuple(_warnings(spec, services, tasks, worst)),
-    )
+    @property
+    def _has_lists(self) -> bool:
+        return any(task.items != 1 for task in self.tasks)
 
+    def _spread(self) -> str:
+        low, high = self.makespan_range
+        return "" if low == high else f", {_duration(low)} to {_duration(high)}"
 
-@dataclass(frozen=True)
-class _Size:
-    expected: TokenUsage
-    worst: TokenUsage
+    def _advice(self) -> str:
+        slots, seconds = self.suggested_parallelism, _duration(self.suggested_seconds)
+        if slots == self.max_parallelism:
+            return f"{slots} at a time is what this run can use"
+        if slots < self.max_parallelism:
+            return f"{slots} at a time would do: {seconds}"
+        return f"{slots} at a time would take {seconds}; more would hardly help"
+
+    def _shortfalls(self) -> list[str]:
+        lines = []
+        for then, says in _CONSEQUENCES.items():
+            tasks = [each.task for each in self.over_budget if each.then == then]
+            if tasks:
+                lines.append(f"budget: {listed(tasks)} {says}")
+        return lines
 
 
-@dataclass
-class _Sizes:
-    """Tokens of each task, from its prompt and the sizes of what it receives."""
-
-    spec: GraphSpec
-    services: Services
-    inputs: Mapping[str, JsonValue]
-    _known: dict[str, _Size] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for task_id in self.spec.topological_order:
-            self._known[task_id] = self._size(self.spec.tasks[task_id])
-
-    def of(self, task_id: str) -> _Size:
-        return self._known[task_id]
-
-    def _size(self, definition: TaskDefinition) -> _Size:
-        if definition.spec.prompt is None or definition.model is None:
-            passed_on = TokenUsage(output=ASSUMED_OUTPUT_TOKENS)
-            return _Size(TokenUsage(), TokenUsage()) if not definition.spec.deps else _Size(passed_on, passed_on)
-        received = [self._known[dependency.task] for dependency in definition.spec.deps]
-        blank = {dependency.alias: "" for dependency in definition.spec.deps}
-        if definition.spec.for_each is not None:
-            blank[definition.spec.for_each.as_] = ""
-        values = {name: {**self.inputs, **blank}[name] for name in variables(definition.spec.prompt)}
-        message = [HumanMessage(render(definition.spec.prompt, values))]
-        model = self.services.priced_as(definition.model)
-        expected = self.services.estimator.expected(message, model=model)
-        worst = self.services.estimator.upper_bound(message, model=model)
-        cap = self._cap(definition)
-        policy = definition.spec.context or self.spec.policy.context
-        ceiling = policy.max_tokens if policy is not None else None
-        return _Size(
-            TokenUsage(
-                input=_at_most(expected + sum(size.expected.output for size in received), ceiling),
-                output=min(cap, ASSUMED_OUTPUT_TOKENS),
-            ),
-            TokenUsage(input=max(worst, _at_most(worst + sum(s.worst.output for s in received), ceiling)), output=cap),
-        )
-
-    def _cap(self, definition: TaskDefinition) -> int:
-        info = self.services.info(str(definition.model))
-        limits = (definition.spec.max_output_tokens, info.max_output_tokens if info else None, DEFAULT_CAP)
-        return min(limit for limit in limits if limit is not None)
+_CONSEQUENCES: Final = {
+    "capped": "would have to be cut short to fit the budget",
+    "moved": "would be moved to a cheaper model to fit the budget",
+    "refused": "would not fit the budget and be refused",
+    "asked": "would not fit the budget: a human is asked",
+    "noted": "would not fit the budget, which is only noted",
+}
 
 
-def _planned(
-    definition: TaskDefinition, size: _Size, services: Services, *, seconds: float, critical: bool
-) -> PlannedTask:
-    expected_cost = worst_cost = None
-    info = services.info(definition.model) if definition.model is not None else None
-    if definition.model is not None and info is not None and info.rates is not None:
-        priced_as = services.priced_as(definition.model)
-        expected_cost = services.calculator.cost(size.expected, priced_as)
-        worst_cost = services.calculator.worst_case(size.worst.input, size.worst.output, priced_as)
-    is_prompt = definition.model is not None
-    return PlannedTask(
-        id=definition.spec.id,
-        model=definition.model,
-        deps=tuple(dict.fromkeys(dependency.task for dependency in definition.spec.deps)),
-        expected=size.expected if is_prompt else TokenUsage(),
-        worst=size.worst if is_prompt else TokenUsage(),
-        expected_cost=expected_cost,
-        worst_cost=worst_cost,
-        seconds=seconds,
-        critical=critical,
-    )
+def _table(tasks: Sequence[PlannedTask]) -> list[str]:
+    names = [f"{task.id} x{task.items}" if task.items != 1 else task.id for task in tasks]
+    width = max([len(name) for name in names], default=4)
+    model_width = max([len(task.model or "-") for task in tasks], default=5)
+    sizes = f"{'in':>7}  {'out':>7}  {'expected':>10}  {'at most':>10}  {'time':>7}"
+    header = f"  {'task':<{width}}  {'model':<{model_width}}  {sizes}"
+    return [
+        header,
+        *(
+            f"{'*' if task.critical else ' '} {name:<{width}}  {task.model or '-':<{model_width}}  "
+            f"{task.expected.input:>7}  {task.expected.output:>7}  {_money(task.expected_cost):>10}  "
+            f"{_money(task.worst_cost):>10}  {_duration(task.seconds):>7}"
+            for name, task in zip(names, tasks, strict=True)
+        ),
+    ]
 
 
-def _seconds(definition: TaskDefinition, size: _Size) -> float:
-    if definition.spec.expected_seconds is not None:
-        return definition.spec.expected_seconds
-    if definition.model is None:
-        return _SECONDS_OF_A_BODY
-    return _SECONDS_TO_FIRST_TOKEN + size.expected.output / _TOKENS_PER_SECOND
+def listed(tasks: Sequence[str]) -> str:
+    """Some tasks by name, and how many there are besides."""
+    named = ", ".join(tasks[:_NAMED])
+    return named if len(tasks) <= _NAMED else f"{named} and {len(tasks) - _NAMED:,} more"
 
 
-def _warnings(spec: GraphSpec, services: Services, tasks: tuple[PlannedTask, ...], worst: Cost | None) -> list[str]:
-    limit = spec.policy.budget_limit
-    found = []
-    if limit is None:
-        found.append("no budget: spending is counted, not limited")
-    elif worst is not None and worst.currency == limit.currency and worst > limit:
-        found.append(
-            f'the worst case is above the limit: on_exceed="{spec.policy.on_exceed}" decides what does not fit'
-        )
-    if any(task.model is None for task in tasks):
-        found.append("model calls made by functions and Runnables are not in the figures, but charged to the budget")
-    if repeated := [task_id for task_id, definition in spec.tasks.items() if definition.spec.for_each is not None]:
-        found.append(f"planned as if their lists had one item: {', '.join(repeated)}")
-    if unpriced := sorted({task.model for task in tasks if task.model and task.worst_cost is None}):
-        found.append(f"no price is known for {', '.join(unpriced)}")
-    if spec.policy.on_exceed == "downgrade" and not any(len(models) > 1 for models in _ladders(spec, services)):
-        found.append("the ladder has nothing below the models of the prompts: calls that do not fit are refused")
-    return found
-
-
-def _ladders(spec: GraphSpec, services: Services) -> Iterable[tuple[str, ...]]:
-    return (services.ladder.models_of(definition) for definition in spec.tasks.values())
-
-
-def _sum(costs: Iterable[Cost | None]) -> Cost | None:
-    known = [cost for cost in costs if cost is not None]
-    return sum(known[1:], known[0]) if known else None
-
-
-def _at_most(tokens: int, ceiling: int | None) -> int:
-    return tokens if ceiling is None else min(tokens, ceiling)
+def _duration(seconds: float) -> str:
+    """Two digits, or whole seconds: a forecast tells no more."""
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"  # noqa: PLR2004 - two digits from here on
 
 
 def _money(cost: Cost | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from langchain_runtime.contracts.budget import Budget, Verdict
+from langchain_runtime.contracts.budget import Budget, Decision, Verdict
 from langchain_runtime.contracts.errors import BudgetExceededError
 from langchain_runtime.contracts.events import BudgetRefused
 from langchain_runtime.contracts.money import format_amount
@@ -58,6 +58,7 @@ class Refusals:
         self._run_id = run_id
         self._on_exceed = policy.on_exceed
         self._patience = None if policy.wait_timeout_ms is None else policy.wait_timeout_ms / 1000
+        self._capping = {budget.scope for budget in budgets if budget.on_exceed == "cap"}
         self._downgrading = {budget.scope for budget in budgets if budget.on_exceed == "downgrade"}
         self._tell = tell
         self._clock = clock
@@ -94,7 +95,7 @@ class Refusals:
         return remedy
 
     def _remedy(self, task_id: str, error: BudgetExceededError, *, others_in_flight: bool, has_cheaper: bool) -> Remedy:
-        held_up = error.decision is not None and error.decision.verdict is Verdict.WAIT
+        held_up = error.decision is not None and self._is_held_up(error.decision)
         if held_up and (others_in_flight or self._on_exceed in {"wait", "interrupt"}):
             since = self._waiting_since.setdefault(task_id, self._clock())
             if self._patience is None or self._clock() - since < self._patience:
@@ -102,6 +103,12 @@ class Refusals:
         if has_cheaper and (self._on_exceed == "downgrade" or error.scope in self._downgrading):
             return Remedy.CHEAPER
         return Remedy.HUMAN if self.asks_human else Remedy.NONE
+
+    def _is_held_up(self, decision: Decision) -> bool:
+        """Whether the call could have the money that is held: whole, or what is left of it under a smaller cap."""
+        account = decision.refused_by
+        could_be_capped = account is not None and account.held_nano > 0 and account.scope.name in self._capping
+        return decision.verdict is Verdict.WAIT or could_be_capped
 
     def admitted(self, task_id: str) -> None:
         """The task got its money."""

@@ -31,6 +31,7 @@ from langchain_runtime.graph.compiled import CompiledRunGraph, Mode, Stops
 from langchain_runtime.graph.ladders import GivenLadder, check_ladder, chosen_ladder
 from langchain_runtime.graph.model_gates import ModelGates
 from langchain_runtime.graph.run_file_reader import read_run_file
+from langchain_runtime.graph.run_history import RunHistory
 from langchain_runtime.graph.services import Services
 from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 from langchain_runtime.graph.task_cache import TaskCache
@@ -225,7 +226,8 @@ class RunGraph:
 
         Args:
             checkpointer: LangGraph's; needed to resume. An async run wants an async saver, a sync run a sync one.
-            store: LangGraph's, for the run's memory and for what leaves a view; None keeps them in memory.
+            store: LangGraph's, for the run's memory, what leaves a view, and what runs took, from which plans and
+                priorities are made; None keeps them in memory.
             cache: LangGraph's, for the results of tasks that were added with ``cache``; None keeps them in memory.
             ledger: Books and journal; needed to resume in another process. None keeps them in memory.
             budgets: Scopes that every run charges besides its own ``run:<id>``.
@@ -275,6 +277,7 @@ class RunGraph:
             ladder=run_ladder,
             gates=ModelGates(self._policy.per_model, breaker=breaker, price_as=price_as),
             cache=TaskCache(cache, spec.fingerprint, _bodies_of(spec)),
+            history=RunHistory(store),
         )
         return CompiledRunGraph.of(
             spec,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from langchain_core.language_models import BaseChatModel
 from langgraph.store.base import BaseStore
 
+from langchain_runtime.adapters.account import current_account
 from langchain_runtime.context import MemoryManager
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import CurrencyMismatchError, UnknownModelError, UnpricedModelError
@@ -17,6 +18,8 @@ from langchain_runtime.contracts.run import RunPolicy
 from langchain_runtime.cost import CostCalculator, ModelCatalog, TokenEstimator
 from langchain_runtime.graph.ladders import RunLadder
 from langchain_runtime.graph.model_gates import ModelGates
+from langchain_runtime.graph.run_history import RunHistory
+from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.graph.task_cache import TaskCache
 
 
@@ -37,6 +40,7 @@ class Services:
         ladder: Cheaper models for prompts that do not fit.
         gates: When models take calls.
         cache: Results of tasks that may be taken for equal ones.
+        history: What earlier runs took.
     """
 
     ledger: Ledger
@@ -51,6 +55,7 @@ class Services:
     ladder: RunLadder
     gates: ModelGates
     cache: TaskCache
+    history: RunHistory
 
     def priced_as(self, model: str) -> str:
         """The model whose list price counts for ``model``."""
@@ -97,6 +102,24 @@ class Services:
 
 def _name(budget: Budget) -> str:
     return "the run's budget" if budget.scope.startswith("run:") else f"budget {budget.scope!r}"
+
+
+def all_budgets(run_id: str, spec: GraphSpec, services: Services, given: Sequence[Budget] = ()) -> tuple[Budget, ...]:
+    """Everything that every call of a run charges, each scope once: its own, the graph's, the caller's, the enclosing.
+
+    Args:
+        run_id: The run.
+        spec: The graph.
+        services: Components.
+        given: By the caller, for this run.
+    """
+    found = [run_budget(run_id, spec.policy, services.currency_of(spec.models)), *services.budgets, *given]
+    account = current_account()
+    while account is not None:
+        if account.ledger is services.ledger:
+            found += account.budgets
+        account = account.enclosing
+    return tuple({budget.scope: budget for budget in found[::-1]}.values())[::-1]
 
 
 def run_budget(run_id: str, policy: RunPolicy, currency: str) -> Budget:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -13,9 +13,11 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import JsonValue
 
 from langchain_runtime.backends import TaskBody
+from langchain_runtime.backends.task_body import body_name
 from langchain_runtime.context import check_names, variables
 from langchain_runtime.contracts.context import ContextPolicy
 from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.records import trusted
 from langchain_runtime.contracts.run import DAG, RetrySpec, RunPolicy, Task, TaskInput
 from langchain_runtime.contracts.task_spec import Dependency, ForEach, TaskSpec
 from langchain_runtime.graph.conditions import RESULT_ROOTS
@@ -23,6 +25,13 @@ from langchain_runtime.orchestration import DependencyResolver, topological_orde
 
 _TASK_HASH_DIGITS: Final = 12
 """Of 64: enough to tell the tasks of one graph apart, and small in every checkpoint."""
+
+_BODY_DIGITS: Final = 16
+"""Enough to tell the prompts of one store apart."""
+
+
+_BLANK: Final = {name: field.default for name, field in Task.model_fields.items()}
+"""Of a task that has not run yet."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +65,28 @@ class TaskDefinition:
         """
         return self.spec.prompt is not None and self.response_format is None and not self.tools
 
-    def record(self, deps: Iterable[str]) -> Task:
+    @cached_property
+    def digest(self) -> str:
+        """What tells bodies apart: for a prompt its template, for others the name of the function or class."""
+        if self.spec.prompt is None:
+            return body_name(self.body)
+        return digest_of_prompt(self.spec.prompt)
+
+    def record(self, deps: Iterable[str], *, added_by: str | None = None) -> Task:
         """A fresh record of the task, pending, that waits for ``deps``; repeated ones count once."""
-        return Task(
-            id=self.spec.id,
-            inputs=TaskInput(prompt=self.spec.prompt, inputs=dict(self.inputs), metadata=self.spec.metadata),
-            deps=list(dict.fromkeys(deps)),
-            model=self.model,
-            priority=self.spec.priority,
-            expected_seconds=self.spec.expected_seconds,
+        inputs = {"prompt": self.spec.prompt, "inputs": dict(self.inputs), "metadata": self.spec.metadata}
+        return trusted(
+            Task,
+            {
+                **_BLANK,
+                "id": self.spec.id,
+                "inputs": trusted(TaskInput, inputs),
+                "deps": list(dict.fromkeys(deps)),
+                "model": self.model,
+                "priority": self.spec.priority,
+                "expected_seconds": self.spec.expected_seconds,
+                "added_by": added_by,
+            },
         )
 
 
@@ -191,6 +213,11 @@ class GraphSpec:
         return self.tasks[task_id].spec.retry or self.policy.retry
 
 
+def digest_of_prompt(prompt: str) -> str:
+    """What tells prompts apart, without saying what they are."""
+    return hashlib.sha256(prompt.encode(errors="surrogatepass")).hexdigest()[:_BODY_DIGITS]
+
+
 def _with_resolved_deps(definition: TaskDefinition, known: set[str]) -> TaskDefinition:
     deps: tuple[Dependency, ...] = tuple(dependency.resolved(known) for dependency in definition.spec.deps)
     aliases = [dependency.alias for dependency in deps]
@@ -201,7 +228,7 @@ def _with_resolved_deps(definition: TaskDefinition, known: set[str]) -> TaskDefi
             hint='give them names: deps={"first": "a.title", "second": "b.title"}',
         )
     spec = definition.spec.model_copy(update={"deps": tuple(dict.fromkeys(deps))})
-    return TaskDefinition(**{**definition.__dict__, "spec": spec})
+    return replace(definition, spec=spec)
 
 
 def _check_task(definition: TaskDefinition) -> None:

@@ -28,7 +28,7 @@ from langgraph.cache.memory import InMemoryCache
 
 from langchain_runtime.adapters.providers import model_id
 from langchain_runtime.adapters.replies import request_digest
-from langchain_runtime.backends.task_body import FunctionBody, RunnableBody, TaskBody, call_arguments
+from langchain_runtime.backends.task_body import TaskBody, body_name, call_arguments
 from langchain_runtime.contracts.errors import TaskTimeoutError
 from langchain_runtime.contracts.job import TaskJob
 from langchain_runtime.contracts.run import TaskOutcome, TaskResult, TaskState, now
@@ -84,7 +84,7 @@ class TaskCache:
         """
         if model is None:
             task = self._tasks.get(id(definition.body), definition.spec.id)
-            return _digest([self._fingerprint, task, _name_of(definition.body), job.inputs])
+            return _digest([self._fingerprint, task, body_name(definition.body), job.inputs])
         settings = {
             "settings": model.asdict(),
             "arguments": call_arguments(job),
@@ -239,14 +239,3 @@ def _decoded(kept: str) -> TaskResult:
 def _digest(parts: list[Any]) -> str:
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _name_of(body: TaskBody | None) -> str:
-    match body:
-        case FunctionBody(function=function):
-            named: Any = function if hasattr(function, "__qualname__") else type(function)
-        case RunnableBody(runnable=runnable):
-            named = type(runnable)
-        case _:
-            named = type(body)
-    return f"{named.__module__}.{named.__qualname__}"

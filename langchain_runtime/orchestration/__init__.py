@@ -28,8 +28,10 @@ from langchain_runtime.orchestration.executor_protocol import (
     Tick,
     ToppedUp,
 )
-from langchain_runtime.orchestration.forecast import Attempt, Forecast, Span, simulate
+from langchain_runtime.orchestration.forecast import Attempt, Forecast, Obstacle, Span, simulate
 from langchain_runtime.orchestration.parallel_executor import ParallelExecutor
+from langchain_runtime.orchestration.parallelism import Enough, enough_slots, peak
+from langchain_runtime.orchestration.past_runs import Durations, PastRuns, durations_of, mean_items, typical_seconds
 from langchain_runtime.orchestration.queue_manager import QueueManager
 from langchain_runtime.orchestration.scheduler import Scheduler
 from langchain_runtime.orchestration.urgency import CriticalPath
@@ -48,14 +50,18 @@ __all__ = [
     "Deferred",
     "DependencyResolver",
     "Drain",
+    "Durations",
     "Ended",
+    "Enough",
     "Event",
     "Finish",
     "Forecast",
     "Grew",
     "ModelPaused",
     "NewTask",
+    "Obstacle",
     "ParallelExecutor",
+    "PastRuns",
     "QueueManager",
     "Released",
     "Scheduler",
@@ -67,6 +73,11 @@ __all__ = [
     "Throttled",
     "Tick",
     "ToppedUp",
+    "durations_of",
+    "enough_slots",
+    "mean_items",
+    "peak",
     "simulate",
     "topological_order",
+    "typical_seconds",
 ]

@@ -415,10 +415,9 @@ class ParallelExecutor:
         """Until the first time at which a Tick would change something."""
         if self._course.stopping:
             return []
-        times = [self._course.deadline]
+        until = self._course.deadline
         if self._course.may_start:
-            times += [self._short_of_money.poll_at, self._slots.reopens_at(), self._retries.next_at]
-        until = min(times)
+            until = min(until, self._short_of_money.poll_at, self._slots.reopens_at(), self._retries.next_at)
         return [Sleep(until)] if math.isfinite(until) else []
 
     def _finish(self, standstill: str) -> list[Action]:

@@ -101,6 +101,8 @@ class Slots:
 
     def reopens_at(self) -> float:
         """The next time at which a pause ends that a parked task waits for; infinite if none does."""
+        if not self._paused:
+            return math.inf
         lanes = (self._lanes[model] for model in self._paused)
         return min((lane.paused_until for lane in lanes if lane.parked), default=math.inf)
 

@@ -6,23 +6,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import Final
 
 from langchain_runtime.contracts.identifiers import CHILD_SEPARATOR
 from langchain_runtime.contracts.run import Task
-
-_PROMPT: Final = 0.05
-"""Seconds. A task that starts so soon after its last dependency waited for nothing else."""
-
-_PROMPT_SHARE: Final = 0.005
-"""The same as a share of the run's duration."""
-
-_PAUSE_AT_LEAST: Final = 5.0
-"""Seconds. Shorter gaps are back-offs and waits of a run that is alive."""
-
-_PAUSE_SHARE: Final = 0.25
-"""Share of the time with tasks running that a gap must reach to be a pause."""
+from langchain_runtime.orchestration.sittings import pauses_between, promptly
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +42,19 @@ class Clock:
     @classmethod
     def of(cls, spans: Iterable[Span], *, default: datetime) -> Clock:
         """The clock of tasks that ran in ``spans``; starts at ``default`` where none did."""
-        busy: list[Span] = []
-        for span in sorted(spans, key=lambda span: span.start):
-            if busy and span.start <= busy[-1].end:
-                busy[-1] = Span(busy[-1].start, max(busy[-1].end, span.end))
-            else:
-                busy.append(Span(span.start, max(span.start, span.end)))
-        least = max(_PAUSE_AT_LEAST, _PAUSE_SHARE * sum(span.seconds for span in busy))
-        gaps = [Span(before.end, after.start) for before, after in pairwise(busy)]
-        return cls(busy[0].start if busy else default, tuple(gap for gap in gaps if gap.seconds >= least))
+        known = list(spans)
+        if not known:
+            return cls(default)
+        origin = min(span.start for span in known)
+
+        def after(at: datetime) -> float:
+            return (at - origin).total_seconds()
+
+        pauses = pauses_between((after(span.start), after(span.end)) for span in known)
+        return cls(
+            origin,
+            tuple(Span(origin + timedelta(seconds=start), origin + timedelta(seconds=end)) for start, end in pauses),
+        )
 
     def seconds(self, at: datetime) -> float:
         """Seconds of work before ``at``; 0 before the first start."""
@@ -122,7 +113,7 @@ def critical_path(tasks: Mapping[str, Task], spans: Mapping[str, Span], clock: C
     children = children_of(spans)
     # In order of their ends, to find the one before a moment.
     ended = sorted((span.end, task) for task, span in spans.items() if task not in children)
-    prompt = timedelta(seconds=max(_PROMPT, _PROMPT_SHARE * clock.seconds(ended[-1][0]))) if ended else timedelta()
+    prompt = timedelta(seconds=promptly(clock.seconds(ended[-1][0]))) if ended else timedelta()
     path: list[tuple[str, bool]] = []
     seen: set[str] = set()
     latest, queued = (ended[-1][1] if ended else None), False

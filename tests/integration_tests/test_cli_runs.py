@@ -51,6 +51,18 @@ def test_every_example_is_planned_without_a_trace(example, home):
     assert not home.exists()
 
 
+@pytest.mark.parametrize("options", [(), ("--parallelism", "2")])
+def test_a_plan_knows_what_earlier_runs_took(options):
+    assumed = json.loads(lcr("plan", WEEKLY, "--json", *options).stdout)
+    lcr("run", WEEKLY)
+    learnt = json.loads(lcr("plan", WEEKLY, "--json", *options).stdout)
+    assert {task["samples"] for task in assumed["tasks"]} == {0}
+    assert {task["samples"] for task in learnt["tasks"]} == {1}
+    assert learnt["makespan_seconds"] < assumed["makespan_seconds"]
+    assert learnt["max_parallelism"] == assumed["max_parallelism"] == (2 if options else 4)
+    assert [record["state"] for record in json.loads(lcr("runs", "--json").stdout)] == ["completed"]  # no plan is a run
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_runs_offline(example):
     result = lcr("run", example, "--budget", "0.50", "--price-as", "openai:gpt-4o-mini", "--json")

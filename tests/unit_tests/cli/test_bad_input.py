@@ -105,6 +105,18 @@ def test_a_bad_option_starts_nothing(file, home, *, command, options, code, says
     assert_refused(lcr(command, file(tasks=[task()]), *options), home, code=code, says=says)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--parallelism", "0"], "max_parallelism"),
+        (["--items", "a=many"], "'many' is not a number"),
+        (["--items", "a=3"], "no for_each task"),
+    ],
+)
+def test_a_plan_of_what_cannot_be_is_refused(file, home, options, says):
+    assert_refused(lcr("plan", file(tasks=[task()]), *options), home, code="invalid_input", says=says)
+
+
 BAD_MODELS = {
     "of-the-file": ({"model": "acme:m1", "tasks": [task()]}, [], "unknown_model"),
     "of-a-task": ({"tasks": [task(model="acme:m1")]}, [], "unknown_model"),

@@ -110,7 +110,8 @@ def test_a_plan_is_one_of_the_tasks_own_models_and_says_where_a_ladder_is_of_no_
     small = {"test:large": "test:small"}
     plan = graph(("test:large", "test:small")).compile(catalog=CATALOG).plan()
     assert [task.model for task in plan.tasks] == ["test:large"]
-    assert plan == graph(on_exceed="cap").compile(catalog=CATALOG).plan().model_copy(update={"warnings": plan.warnings})
+    capped = graph(on_exceed="cap").compile(catalog=CATALOG).plan()
+    assert plan == capped.model_copy(update={"warnings": plan.warnings, "over_budget": plan.over_budget})
     assert not any("ladder" in warning for warning in plan.warnings)
     plan = graph(("test:small", "openai:gpt-4o-mini")).compile(catalog=CATALOG, price_as=small).plan()
     assert any("nothing below the models of the prompts" in warning for warning in plan.warnings)

@@ -52,7 +52,7 @@ def prompts(count, policy, chat_model):
 
 
 def limit(calls, spent=0):
-    return Cost.from_nano(worst_case() * calls + spent)
+    return Cost.from_nano(round(worst_case() * calls) + spent)
 
 
 async def test_every_call_is_reserved_at_its_worst_case_and_settled_at_its_usage():
@@ -264,12 +264,23 @@ async def test_a_run_that_could_not_be_charged_is_refused_before_anything_runs(p
     assert ran == []
 
 
+@both_modes
+async def test_a_call_that_can_be_capped_waits_for_what_its_siblings_hold(mode):
+    """The first of them holds all there is, under a smaller cap; the others need not fail for that."""
+    policy = RunPolicy(budget_limit=limit(0.9), on_exceed="cap", min_output_tokens=10)
+    graph = prompts(3, policy, model()).compile(catalog=ModelCatalog(CATALOG), mode=mode)
+    output = await graph.ainvoke({"inputs": {}})
+    assert output["run"].state is RunState.COMPLETED
+    assert output["run"].usage.cost <= policy.budget_limit
+    assert graph.plan().over_budget[0].then == "capped"
+
+
 async def test_a_plan_spends_nothing_and_agrees_with_the_limit():
     chat_model = model()
     graph = prompts(3, RunPolicy(budget_limit=Cost.usd(1)), chat_model).add_task("sum", lambda inputs: 1, deps=["t0"])
     plan = graph.compile(catalog=ModelCatalog(CATALOG)).plan()
     assert chat_model.calls == []
-    assert [task.id for task in plan.tasks] == ["t0", "t1", "t2", "sum"]
+    assert [task.id for task in plan.tasks] == ["t0", "t1", "sum", "t2"]  # two worst cases fit, the third has to wait
     assert plan.worst_cost > plan.expected_cost > Cost.usd(0)
     assert plan.worst_cost >= Cost.from_nano(3 * CAP * 10**6)
     assert "above the limit" in plan.to_text()

@@ -1,7 +1,7 @@
 import pytest
 
 from langchain_runtime.contracts.run import RetrySpec, RunState, TaskState
-from langchain_runtime.orchestration import Attempt, Forecast, Span, simulate
+from langchain_runtime.orchestration import Attempt, Forecast, Grew, NewTask, Span, Throttled, simulate
 
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
 
@@ -44,3 +44,42 @@ def test_cancelled_attempt_ends_when_it_is_cancelled(planner):
     assert forecast.spans == (Span("a", 1, 0.0, 1.0, FAILED), Span("b", 1, 0.0, 1.0, FAILED))
     assert forecast.skipped == {"a2": "a"}
     assert (forecast.state, forecast.makespan) == (RunState.FAILED, 1.0)
+
+
+def test_a_task_that_meets_an_obstacle_starts_when_it_is_gone(planner):
+    run = planner({"a": [], "b": []}, models={"a": "m", "b": "m"})
+    forecast = simulate(
+        run,
+        lambda *_: Attempt(1),
+        obstacle=lambda task_id, now: Throttled(task_id, now, 5.0) if task_id == "b" and now < 5 else None,
+    )
+    assert [(span.task_id, span.attempt, span.started) for span in forecast.spans] == [("a", 1, 0.0), ("b", 1, 5.0)]
+
+
+def test_a_task_that_grows_waits_for_its_children(planner):
+    grown = []
+
+    def grow(task_id, now):
+        if task_id != "map" or grown:
+            return None
+        grown.append(task_id)
+        return Grew(now, (NewTask("map#0"), NewTask("map#1")), "map", parent_waits=True)
+
+    forecast = simulate(planner({"map": [], "end": ["map"]}), lambda task_id, _: Attempt("#" in task_id), obstacle=grow)
+    assert [(span.task_id, span.ended) for span in forecast.spans] == [
+        ("map#0", 1),
+        ("map#1", 1),
+        ("map", 1),
+        ("end", 1),
+    ]
+
+
+def test_ends_are_told_before_the_planner_goes_on(planner):
+    told = []
+
+    def does(task_id, _number):
+        told.append(f"{task_id} starts")
+        return Attempt(1)
+
+    simulate(planner({"a": [], "b": ["a"]}), does, on_end=lambda span: told.append(f"{span.task_id} ends"))
+    assert told == ["a starts", "a ends", "b starts", "b ends"]
