@@ -96,11 +96,16 @@ PEERS: Mapping[str, Callable[[int], Coroutine[Any, Any, None]]] = {
 }
 
 
-def report_peak(run: Callable[[int], Coroutine[Any, Any, None]], size: int, peak: multiprocessing.Queue) -> None:
-    asyncio.run(run(size))
+def peak_megabytes() -> float:
+    """Of this process so far."""
     # Not getrusage: its peak counts the parent's memory, too, which the process had before it became another program.
     high_water = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    peak.put(int(high_water.split()[1]) / 1e3)
+    return int(high_water.split()[1]) / 1e3
+
+
+def report_peak(run: Callable[[int], Coroutine[Any, Any, None]], size: int, peak: multiprocessing.Queue) -> None:
+    asyncio.run(run(size))
+    peak.put(peak_megabytes())
 
 
 def megabytes(run: Callable[[int], Coroutine[Any, Any, None]], size: int) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from langchain_runtime.contracts.money import Cost
@@ -23,6 +24,7 @@ class TaskSample:
         tokens: All its calls together.
         cost: Of all its calls; None when unknown.
         received: Characters of its prompt, filled in, and of what came with it; 0 for other bodies.
+        read: Prompts: characters of what came from each dependency, and of the item of a list, by the name it has there.
         written: Characters of its output.
         items: ``for_each`` tasks: how many children it had; None for others.
     """
@@ -34,5 +36,6 @@ class TaskSample:
     tokens: TokenUsage = NO_TOKENS
     cost: Cost | None = None
     received: int = 0
+    read: Mapping[str, int] = field(default_factory=dict)
     written: int = 0
     items: int | None = None

@@ -154,7 +154,7 @@ class Expectations:
         )
         deps = self._received_deps(definition)
         known = HumanMessage(self._known_text(definition, deps))
-        size = self._prompt_size(definition, deps, items)
+        size = self._prompt_size(definition, deps, samples, items)
         unknown_size = max(0.0, size - len(known.text))
         ceiling = self._ceiling(definition, model)
         if samples:
@@ -198,12 +198,28 @@ class Expectations:
         values = {**self._inputs, **blank}
         return render(prompt, {name: values[name] for name in variables(prompt)})
 
-    def _prompt_size(self, definition: TaskDefinition, deps: Sequence[Dependency], items: int) -> float:
-        received = {dep.alias: self._known[dep.task].written for dep in deps}
+    def _prompt_size(
+        self, definition: TaskDefinition, deps: Sequence[Dependency], samples: Sequence[TaskSample], items: int
+    ) -> float:
+        """Characters of the prompt, filled in: what it read before of each dependency, else all that those write."""
+        received: dict[str, float] = {}
+        for dep in deps:
+            before = _mean_read(samples, dep.alias)
+            received[dep.alias] = (
+                self._known[dep.task].written if before is None else before * self._growth_of_list(dep.task)
+            )
         source = definition.spec.for_each
         if source is not None:
-            received[source.as_] = max(0.0, self._known[source.task].written / max(1, items) - _AROUND_AN_ITEM)
+            item = _mean_read(samples, source.as_)
+            whole = self._known[source.task].written / max(1, items) - _AROUND_AN_ITEM
+            received[source.as_] = max(0.0, whole) if item is None else item
         return prompt_size(definition, self._input_sizes, received)
+
+    def _growth_of_list(self, task_id: str) -> float:
+        """By which factor a ``for_each`` task has more items than it used to have; 1 for other tasks."""
+        definition = self._spec.tasks[task_id]
+        before = mean_items(self._past.of(task_id, definition.digest, None))
+        return self._known[task_id].items / before if before else 1.0
 
     def _ceiling(self, definition: TaskDefinition, model: str) -> int | None:
         """Tokens of a view at most; None where neither policy nor model has a limit."""
@@ -281,6 +297,12 @@ def _mean_cost(samples: Sequence[TaskSample]) -> Cost | None:
     if not costs or len({cost.currency for cost in costs}) > 1:
         return None
     return Cost.from_nano(round(fmean(cost.nano for cost in costs)), costs[0].currency)
+
+
+def _mean_read(samples: Sequence[TaskSample], alias: str) -> float | None:
+    """Characters; None where no sample tells."""
+    read = [sample.read[alias] for sample in samples if alias in sample.read]
+    return fmean(read) if read else None
 
 
 def _mean_written(samples: Sequence[TaskSample], *, default: float) -> float:

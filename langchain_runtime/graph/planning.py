@@ -112,7 +112,8 @@ def plan_run(
     lengths = _checked_lengths(spec, items or {})
     expected = Expectations(spec, services, inputs, facts.past, items=lengths, limited=bool(facts.purses))
     seconds = {task_id: median(expected.of(task_id).seconds) for task_id in spec.tasks}
-    critical = Scheduler(spec.dag, expected_seconds=seconds).critical_path()
+    on_a_path = {task_id: each if expected.of(task_id).items else 0.0 for task_id, each in seconds.items()}
+    critical = Scheduler(spec.dag, expected_seconds=on_a_path).critical_path()
     order_by = known_seconds(spec, facts.latest)
 
     def play(policy: RunPolicy, pick: PickSeconds = median, purses: Sequence[Purse] = ()) -> Rehearsed:

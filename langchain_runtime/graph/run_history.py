@@ -124,6 +124,7 @@ def _as_value(samples: Iterable[TaskSample]) -> dict[str, Any]:
             [getattr(sample.tokens, kind) for kind in _TOKEN_KINDS] if sample.tokens.total else None,
             None if sample.cost is None else [sample.cost.nano, sample.cost.currency],
             sample.received,
+            sample.read or None,
             sample.written,
             sample.items,
         ]
@@ -136,7 +137,7 @@ def _as_value(samples: Iterable[TaskSample]) -> dict[str, Any]:
 def _samples_in(item: Item) -> Iterator[TaskSample]:
     kept = json.loads(item.value["samples"])
     bodies, models = kept["bodies"], kept["models"]
-    for task, body, model, seconds, tokens, cost, received, written, items in kept["rows"]:
+    for task, body, model, seconds, tokens, cost, received, read, written, items in kept["rows"]:
         yield TaskSample(
             task=task,
             body=bodies[body],
@@ -145,6 +146,7 @@ def _samples_in(item: Item) -> Iterator[TaskSample]:
             tokens=NO_TOKENS if tokens is None else TokenUsage(**dict(zip(_TOKEN_KINDS, tokens, strict=True))),
             cost=None if cost is None else Cost.from_nano(*cost),
             received=received,
+            read=read or {},
             written=written,
             items=items,
         )

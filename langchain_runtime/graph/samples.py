@@ -47,10 +47,11 @@ def samples_of(
         if outcome.state is not TaskState.COMPLETED or "cached" in outcome.metadata or outcome.started_at is None:
             continue
         is_parent = tasks.is_expanded(task_id)
-        received = 0
+        received, read = 0, {}
         if definition.spec.prompt is not None and not is_parent:
             deps = {dep.alias: size_of(dep.task, dep.output) for dep in definition.spec.deps if dep.task in outcomes}
             received = round(prompt_size(definition, input_sizes, deps))
+            read = {**deps, **sizes_of(definition.inputs)}
         samples.append(
             TaskSample(
                 task=sample_name(task_id),
@@ -60,6 +61,7 @@ def samples_of(
                 tokens=outcome.usage.tokens,
                 cost=outcome.usage.cost,
                 received=received,
+                read=read,
                 written=size_of(task_id, None) if has_prompts else 0,
                 items=len(outcome.output) if is_parent and isinstance(outcome.output, list) else None,
             )
@@ -78,7 +80,7 @@ def name_of_children(task_id: str) -> str:
     return task_id + CHILD_SEPARATOR
 
 
-def sizes_of(values: Mapping[str, JsonValue]) -> dict[str, float]:
+def sizes_of(values: Mapping[str, JsonValue]) -> dict[str, int]:
     """Characters of each value, as a model reads it."""
     return {name: len(as_text(value)) for name, value in values.items()}
 

@@ -48,6 +48,7 @@ def test_samples_come_back_as_they_were(store):
             tokens=TokenUsage(input=7, output=5, cache_read=3, reasoning=2),
             cost=Cost("0.000000001", "EUR"),
             received=40,
+            read={"text": 30},
             written=12,
         ),
         sample("map#"),
