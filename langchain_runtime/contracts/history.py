@@ -24,7 +24,7 @@ class TaskSample:
         tokens: All its calls together.
         cost: Of all its calls; None when unknown.
         received: Characters of its prompt, filled in, and of what came with it; 0 for other bodies.
-        read: Prompts: characters of what came from each dependency, and of the item of a list, by the name it has there.
+        read: Prompts: characters of what came from each dependency, and of a list's item, by the name in the prompt.
         written: Characters of its output.
         items: ``for_each`` tasks: how many children it had; None for others.
     """

@@ -19,7 +19,7 @@ from langchain_runtime.report.page_tables import (
 from langchain_runtime.report.rows import states_in_words
 from langchain_runtime.report.spend_line import limit_in_sight, spend_line
 from langchain_runtime.report.style import PAGE_STYLE, STYLE
-from langchain_runtime.report.timeline import has_names, timeline
+from langchain_runtime.report.timeline import has_names, shows_load, timeline
 
 
 def render_page(figures: RunFigures) -> str:
@@ -45,7 +45,7 @@ def render_fragment(figures: RunFigures) -> Markup:
         _timeline(figures),
         _spending(figures),
         incidents_section("Errors", incidents.errors),
-        incidents_section("Skipped", incidents.skips),
+        incidents_section("Skipped", incidents.skips, what="because of"),
         incidents_section("Retries", incidents.retries),
         incidents_section("Warnings", incidents.warnings),
         models_section(figures),
@@ -126,7 +126,7 @@ def _timeline(figures: RunFigures) -> Markup | None:
     never = sum(task.began is None for task in figures.tasks)
     legend = [
         ("crit", f"critical path: {plural(len(figures.path), 'task')}, {duration(running)}"),
-        ("task", "other tasks"),
+        ("task", "all tasks" if shows_load(figures) else "other tasks"),
     ]
     if any(task.error for task in figures.tasks):
         legend.append(("bad", "failed"))

@@ -10,7 +10,7 @@ from langchain_runtime.report.figures import RunFigures, TaskFigures
 from langchain_runtime.report.formats import UNKNOWN, amount, at_the_point, count, plural, printable, seconds, shorten
 from langchain_runtime.report.incidents import Incident
 from langchain_runtime.report.markup import Markup, join, tag
-from langchain_runtime.report.rows import Row, cut_middle, left_out, rows_of, states_in_words
+from langchain_runtime.report.rows import Row, cut_middle, left_out, rows_of, states_in_words, that_matter
 from langchain_runtime.report.text import as_text, named, results_of, why_later
 
 _TASKS: Final = 1000
@@ -71,21 +71,18 @@ def models_section(figures: RunFigures) -> Markup | None:
 
 
 def tasks_section(figures: RunFigures) -> Markup | None:
-    """Every task, children of large ``for_each`` tasks in one row; the middle is cut out of very long tables."""
+    """Every task, children of large ``for_each`` tasks in one row; of very many the rows that matter."""
     if not figures.tasks:
         return None
-    head, middle, tail = cut_middle(rows_of(figures, at_most=_TASKS), _TASKS)
+    shown_rows, rest = that_matter(rows_of(figures, at_most=_TASKS), _TASKS)
     shown = min(_OUTPUT, _OUTPUTS // len(figures.tasks))
-    rows = [_task_cells(row, shown) for row in (*head, *tail)]
+    rows = [_task_cells(row, shown) for row in shown_rows]
     titles = ["task", "state", "model", "tries", "in", "out", figures.currency, "seconds", "output"]
-    cut = tag(
-        "p", f"Between the first {len(head):,} and the last {len(tail):,} rows: {left_out(middle)}.", class_="dim"
-    )
     return tag(
         "section",
         tag("h2", "Cost by task"),
         _table(titles, {3, 4, 5, 6, 7}, rows, wide={2, 3, 4, 5, 8}),
-        cut if middle else None,
+        tag("p", f"Not shown: {left_out(rest)}.", class_="dim") if rest else None,
     )
 
 
@@ -121,7 +118,7 @@ def _cut(text: str, at_most: int) -> str:
     return f"{printable(text[:at_most])}\n... {len(text) - at_most:,} more characters"
 
 
-def incidents_section(title: str, incidents: Sequence[Incident]) -> Markup | None:
+def incidents_section(title: str, incidents: Sequence[Incident], *, what: str = "what happened") -> Markup | None:
     """Incidents of one kind, with the tasks they happened to."""
     if not incidents:
         return None
@@ -131,7 +128,7 @@ def incidents_section(title: str, incidents: Sequence[Incident]) -> Markup | Non
     return tag(
         "section",
         tag("h2", title),
-        _table(["what happened", "tasks"], set(), rows, wide=set()),
+        _table([what, "tasks"], set(), rows, wide=set()),
         tag("p", rest, class_="dim") if more else None,
         class_="incidents",
     )

@@ -1,4 +1,4 @@
-"""The table of tasks at a bounded length: children of one ``for_each`` in one row, then the middle cut out."""
+"""The table of tasks at a bounded length: children of one ``for_each`` in one row, then only the rows that matter."""
 
 from __future__ import annotations
 
@@ -82,6 +82,18 @@ def _row(label: str, tasks: list[TaskFigures], currency: str) -> Row:
     return Row(label, tuple(tasks), Total.of(usages, currency) if usages else None, sum(ran) if ran else None)
 
 
+def that_matter(rows: Sequence[Row], at_most: int) -> tuple[Sequence[Row], Sequence[Row]]:
+    """The rows to show, in their order, and those to leave out: what failed is shown first, then the dearest."""
+    ranked = sorted(rows, key=_weight, reverse=True)
+    shown = {row.label for row in ranked[:at_most]}
+    return [row for row in rows if row.label in shown], ranked[at_most:]
+
+
+def _weight(row: Row) -> tuple[bool, int, float]:
+    failed = any(task.state is TaskState.FAILED for task in row.tasks)
+    return failed, 0 if row.total is None or row.total.cost is None else row.total.cost.nano, row.seconds or 0.0
+
+
 def cut_middle(items: Sequence[T], at_most: int) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
     """Split into a head, a middle to leave out and a tail, so that head and tail hold ``at_most`` in all."""
     if len(items) <= at_most:
@@ -98,6 +110,6 @@ def states_in_words(states: Iterable[TaskState]) -> str:
 
 
 def left_out(rows: Iterable[Row]) -> str:
-    """One line on rows that are not shown: ``965 more tasks: 950 completed, 15 failed``."""
+    """One line on rows that are not shown: ``9 more tasks, cheaper or shorter: 7 completed, 2 skipped``."""
     tasks = [task for row in rows for task in row.tasks]
-    return f"{plural(len(tasks), 'more task')}: {states_in_words(task.state for task in tasks)}"
+    return f"{plural(len(tasks), 'more task')}, cheaper or shorter: {states_in_words(task.state for task in tasks)}"

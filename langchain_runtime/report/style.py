@@ -58,6 +58,9 @@ border:1px solid currentColor;vertical-align:2px;white-space:nowrap;font-weight:
 .lcr-report svg .link{stroke:var(--crit);stroke-width:1}
 .lcr-report svg .wait{stroke:var(--crit);stroke-width:1;stroke-dasharray:2 3}
 .lcr-report svg .pause{stroke:var(--held);stroke-width:3;stroke-dasharray:4 3}
+.lcr-report svg .load{fill:var(--task)}
+.lcr-report svg .block{stroke:none}
+.lcr-report svg .block.crit{fill:var(--crit)}
 .lcr-report svg .spend-area{fill:var(--task);opacity:.3}
 .lcr-report svg .spend-line{fill:none;stroke:var(--crit);stroke-width:2}
 .lcr-report svg .limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:5 4}

@@ -26,7 +26,7 @@ from langchain_runtime.report.formats import (
     spent_of_limit,
 )
 from langchain_runtime.report.incidents import CompactionFigures, Incident
-from langchain_runtime.report.rows import Row, cut_middle, left_out, rows_of, states_in_words
+from langchain_runtime.report.rows import Row, cut_middle, left_out, rows_of, states_in_words, that_matter
 from langchain_runtime.report.table import Column, table
 from langchain_runtime.report.timing import PathStep
 
@@ -107,7 +107,7 @@ def _tasks(figures: RunFigures, width: int) -> list[str]:
     if not figures.tasks:
         return []
     rows = rows_of(figures, at_most=_TASKS)
-    head, middle, tail = cut_middle(rows, _TASKS if len(figures.tasks) <= _TASKS else _TASKS_OF_MANY)
+    shown, rest = that_matter(rows, _TASKS if len(figures.tasks) <= _TASKS else _TASKS_OF_MANY)
     columns = [
         Column("task", shrinks=True),
         Column("state"),
@@ -118,10 +118,8 @@ def _tasks(figures: RunFigures, width: int) -> list[str]:
         Column(figures.currency, numeric=True),
         Column("seconds", numeric=True),
     ]
-    lines = table(columns, [_task_cells(row) for row in (*head, *tail)], width)
-    if middle:
-        lines.insert(1 + len(head), f"... {left_out(middle)}")
-    return lines
+    lines = table(columns, [_task_cells(row) for row in shown], width)
+    return [*lines, f"... {left_out(rest)}"] if rest else lines
 
 
 def _task_cells(row: Row) -> list[str]:

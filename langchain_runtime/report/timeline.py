@@ -15,10 +15,15 @@ from typing import Final
 from langchain_runtime.contracts.run import TaskState
 from langchain_runtime.report.figures import RunFigures, TaskFigures
 from langchain_runtime.report.formats import UNKNOWN, count, duration, money, shorten_id
+from langchain_runtime.report.load_chart import load_chart
 from langchain_runtime.report.markup import Markup, join, tag
 
 _ROWS: Final = 60
 """Most tasks that get a row with their name; more are packed into lanes, as many as ran at a time."""
+
+_BARS: Final = 2_000
+_LANES: Final = 150
+"""Most tasks that get a bar, and most lanes; beyond either, the chart shows how many ran at a time."""
 
 _ROW: Final = 20
 _BAR: Final = 12
@@ -63,12 +68,21 @@ def timeline(figures: RunFigures) -> Markup | None:
     scale = _Scale(figures.duration)
     if has_names(figures):
         return _rows(figures, drawn, scale)
+    if shows_load(figures):
+        return _load(figures, drawn, scale)
     return _lanes(figures, drawn, scale)
 
 
 def has_names(figures: RunFigures) -> bool:
     """Whether each bar has a row with its name, left of the time axis."""
     return len(_drawn(figures)) <= _ROWS
+
+
+def shows_load(figures: RunFigures) -> bool:
+    """Whether the chart shows how many tasks ran at a time instead of each of them."""
+    drawn = _drawn(figures)
+    too_many = len(drawn) > _BARS or (len(drawn) > _ROWS and max(_packed(drawn).values()) >= _LANES)
+    return too_many and bool(figures.duration)
 
 
 def _drawn(figures: RunFigures) -> list[TaskFigures]:
@@ -107,6 +121,12 @@ def _lanes(figures: RunFigures, tasks: Sequence[TaskFigures], scale: _Scale) -> 
     height = lane * lane_count + _AXIS
     bars = [_bar(task, scale, lanes[task.id] * lane, max(2, lane - 2)) for task in tasks]
     return tag("div", tag("div", _svg(height, "timeline", _axis(figures, scale, height), *bars)), class_="gantt lanes")
+
+
+def _load(figures: RunFigures, tasks: Sequence[TaskFigures], scale: _Scale) -> Markup:
+    chart, height = load_chart(tasks, scale.seconds)
+    height += _AXIS
+    return tag("div", tag("div", _svg(height, "tasks at a time", _axis(figures, scale, height), chart)), class_="gantt")
 
 
 def _packed(tasks: Sequence[TaskFigures]) -> dict[str, int]:

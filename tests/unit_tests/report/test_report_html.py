@@ -13,6 +13,7 @@ from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunState
 from langchain_runtime.contracts.usage import Usage
 from langchain_runtime.report import RunReport
+from langchain_runtime.report.load_chart import COLUMNS, load
 from langchain_runtime.report.markup import tag
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -138,9 +139,50 @@ def test_the_page_of_a_thousand_tasks_stays_under_two_megabytes(make):
     parsed(page)
 
 
+def test_the_page_of_ten_thousand_tasks_is_no_larger_and_shows_how_many_ran_at_a_time(make):
+    page = RunReport(make.large(10_000, parallelism=64)).to_html()
+    assert len(page.encode()) < 600_000
+    root = parsed(page)
+    assert [svg.get("aria-label") for svg in root.iter(f"{SVG}svg")] == [
+        "tasks at a time",
+        None,
+        "money settled over time",
+    ]
+    assert "64 at a time" in page
+    assert len(bars(page)) < 1_400
+    for rect in root.iter(f"{SVG}rect"):
+        left, width = (float(rect.get(name).removesuffix("%")) for name in ("x", "width"))
+        assert 0 <= left < left + width <= 100.001
+
+
+def test_more_lanes_than_a_screen_has_lines_are_no_lanes(make):
+    assert len(bars(RunReport(make.large(149, parallelism=149)).to_html())) == 149
+    page = RunReport(make.large(151, parallelism=151)).to_html()
+    assert len(bars(page)) == 2
+    assert "task-00049 and 2 more: 1.90 s" in page, "what failed"
+
+
+@pytest.mark.parametrize(
+    ("spans", "shares"),
+    [
+        ([], {0: 0.0, 200: 0.0, 399: 0.0}),
+        ([(100, 200), (150, 300)], {99: 0.0, 100: 1.0, 150: 2.0, 199: 2.0, 200: 1.0, 300: 0.0}),
+        ([(10.25, 10.75)], {9: 0.0, 10: 0.5, 11: 0.0}),
+        ([(10.5, 12.25)], {10: 0.5, 11: 1.0, 12: 0.25, 13: 0.0}),
+        ([(399.5, 401)], {398: 0.0, 399: 0.5}),
+    ],
+)
+def test_the_load_is_how_many_ran_in_each_part_of_the_time(make, spans, shares):
+    tasks = [make.done(f"t{place}", *span) for place, span in enumerate([(0, 401), *spans])]
+    found = load(RunReport(make.run(*tasks)).figures.tasks, 400)
+    assert len(found) == COLUMNS
+    assert {place: found[place] - 1 for place in shares} == pytest.approx(shares), "beside the one that always runs"
+
+
 def test_a_table_of_very_many_tasks_says_how_many_it_left_out(make):
     page = RunReport(make.large(1500)).to_html()
-    assert re.search(r"Between the first 500 and the last 500 rows: 500 more tasks: 490 completed, 10 failed\.", page)
+    assert "Not shown: 500 more tasks, cheaper or shorter: 500 completed." in page
+    assert page.count('s-failed">') == 1 + 30
 
 
 def test_children_in_different_states_share_a_row_of_a_very_large_run(make):
@@ -148,7 +190,7 @@ def test_children_in_different_states_share_a_row_of_a_very_large_run(make):
     page = RunReport(make.run(*children, make.failed("map#1000", 0, 1))).to_html()
     assert "1,000 completed, 1 failed" in page
     assert "map x1001" in page
-    assert len(bars(page)) == 1001
+    assert bars(page) == ["map#999: 1.00 s", "map#1000: 1.00 s"], "of the critical path, and of what failed"
 
 
 def test_a_limit_in_another_currency_draws_no_bar(make):

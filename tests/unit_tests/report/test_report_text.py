@@ -108,9 +108,24 @@ def test_an_unknown_cost_is_a_dash_and_never_zero(make):
 def test_every_task_appears_or_is_counted(make, number):
     text = RunReport(make.large(number)).to_text(80)
     shown = len(re.findall(r"^task-\d+(?: \*)? +(?:completed|failed)", text, re.MULTILINE))
-    cut = re.search(r"^\.\.\. ([\d,]+) more tasks: ", text, re.MULTILINE)
+    cut = re.search(r"^\.\.\. ([\d,]+) more tasks, cheaper or shorter: ", text, re.MULTILINE)
     assert shown + (int(cut[1].replace(",", "")) if cut else 0) == number
     assert (cut is None) == (number <= 40)
+
+
+def test_of_many_tasks_those_are_shown_that_failed_and_cost_and_took_most_in_their_order(make):
+    tasks = [make.done(f"t{place}", place, place + 0.5, usd="0.001") for place in range(100)]
+    tasks[10] = make.done("dear", 10, 10.5, usd="9")
+    tasks[60] = make.failed("broken", 60, 60.1)
+    tasks[90] = make.done("slow", 90, 99, usd="0.001")
+    text = RunReport(make.run(*tasks)).to_text(80)
+    assert [
+        name for name in re.findall(r"^(\w+)(?: \*)? +(?:completed|failed)", text, re.MULTILINE) if name[0] != "t"
+    ] == [
+        "dear",
+        "broken",
+        "slow",
+    ]
 
 
 def test_the_text_of_a_thousand_tasks_stays_under_120_lines_whatever_went_wrong(make):
