@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from langchain_runtime.contracts.budget import Budget, Hold, Reservation
 from langchain_runtime.contracts.context import Compaction, ContextBundle, ContextPolicy, Summary
+from langchain_runtime.contracts.events import LifecycleEvent
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.pricing import ModelInfo
 from langchain_runtime.contracts.run import DAG, Task, TaskOutcome
@@ -291,6 +292,16 @@ class ParallelExecutor(Protocol):
         ...
 
 
+@runtime_checkable
+class RunObserver(Protocol):
+    """Hears what happens in runs: every callback handler with this method in the config of a run does."""
+
+    def on_run_event(self, event: LifecycleEvent) -> None:
+        """Take note of an event; called on the run's event loop, which it must not keep waiting."""
+        ...
+
+
+@runtime_checkable
 class TaskBackend(Protocol):
     """Where a task's body runs; JSON in, JSON out."""
 

@@ -1,4 +1,4 @@
-"""Every lifecycle event goes two ways: to the graph's ``custom`` stream at once, to the journal in batches."""
+"""Lifecycle events go to the graph's ``custom`` stream and to observers at once, and to the journal in batches."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from langchain_runtime.contracts.errors import LedgerUnavailableError
 from langchain_runtime.contracts.events import LifecycleEvent
 from langchain_runtime.contracts.ledger import Ledger
+from langchain_runtime.contracts.protocols import RunObserver
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +30,15 @@ class EventLog:
     Args:
         ledger: Keeps the journal.
         write: The graph's stream writer; None where nobody can listen.
+        observers: Told of every event; one that fails is not told any more.
     """
 
-    def __init__(self, ledger: Ledger, write: Callable[[Any], None] | None) -> None:
+    def __init__(
+        self, ledger: Ledger, write: Callable[[Any], None] | None, observers: Sequence[RunObserver] = ()
+    ) -> None:
         self._ledger = ledger
         self._write = write
+        self._observers = list(observers)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         # LangGraph's writer reads its config from the context: always the driver's, whoever emits. Callbacks of the
@@ -73,6 +78,15 @@ class EventLog:
             self._full.set()
         if self._write is not None:
             self._context.run(self._write, event.model_dump(mode="json"))
+        for observer in tuple(self._observers):
+            self._tell(observer, event)
+
+    def _tell(self, observer: RunObserver, event: LifecycleEvent) -> None:
+        try:
+            observer.on_run_event(event)
+        except Exception:  # noqa: BLE001 - whoever only looks on must not end a run that costs money
+            _log.warning("%r failed, and hears no more of run %s", observer, event.run_id, exc_info=True)
+            self._observers.remove(observer)
 
     async def _flush_regularly(self) -> None:
         while True:

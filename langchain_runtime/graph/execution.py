@@ -35,7 +35,7 @@ from langchain_runtime.graph.ladders import Descent
 from langchain_runtime.graph.open_run import OpenRun, Ways, paid_for, used_so_far
 from langchain_runtime.graph.refusals import Refusals
 from langchain_runtime.graph.run_ids import new_run_id
-from langchain_runtime.graph.run_settings import settings_of
+from langchain_runtime.graph.run_settings import observers_of, settings_of
 from langchain_runtime.graph.run_view import outcomes_of
 from langchain_runtime.graph.samples import samples_of
 from langchain_runtime.graph.services import Services, all_budgets
@@ -119,7 +119,8 @@ class Execution:
         header = RunHeader.model_validate(state["run"])
         check_same_graph(header, self.spec)
         ledger = self.services.ledger
-        log = EventLog(ledger, get_stream_writer() if settings_of(config).shows_events else None)
+        write = get_stream_writer() if settings_of(config).shows_events else None
+        log = EventLog(ledger, write, observers_of(config))
         keeper = lease_keeper(ledger)
         keeper.start()
         try:

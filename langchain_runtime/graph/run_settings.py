@@ -13,6 +13,7 @@ from langgraph.types import Command
 
 from langchain_runtime.contracts.budget import Budget
 from langchain_runtime.contracts.errors import InvalidInputError
+from langchain_runtime.contracts.protocols import RunObserver
 
 RUN_ID: Final = "run_id"
 """Key of ``config["configurable"]``: the new run's id. Not read inside a parent graph: it is the parent's there."""
@@ -166,3 +167,10 @@ def _effective_configurable(config: RunnableConfig | None) -> Mapping[str, Any]:
     explicit = (config or {}).get("configurable") or {}
     ambient = (var_child_runnable_config.get() or {}).get("configurable") or {}
     return explicit if explicit.get("thread_id") is not None else {**ambient, **explicit}
+
+
+def observers_of(config: RunnableConfig) -> list[RunObserver]:
+    """The callback handlers that hear a run's lifecycle events, each once."""
+    callbacks = config.get("callbacks")
+    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or []
+    return list({id(handler): handler for handler in handlers if isinstance(handler, RunObserver)}.values())
