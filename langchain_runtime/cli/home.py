@@ -81,13 +81,14 @@ class Home:
         return self.path / "locks" / f"{run_id}.lock"
 
     def create(self) -> None:
-        """Make the folder.
+        """Make the folder, for its user alone: prompts and replies will lie in it.
 
         Raises:
             InvalidInputError: It cannot be made or written to.
         """
         try:
-            self.lock_file("any").parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.lock_file("any").parent.mkdir(exist_ok=True)
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from None
         if not os.access(self.path, os.W_OK | os.X_OK):

@@ -53,6 +53,13 @@ def test_a_home_without_write_permission_is_refused(tmp_path, monkeypatch):
         Home(tmp_path).create()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_home_is_for_its_user_alone(tmp_path):
+    home = Home(tmp_path / "new" / "home")
+    home.create()
+    assert home.path.stat().st_mode & 0o077 == 0
+
+
 async def test_persistence_opens_runs_and_ledger_in_two_files(tmp_path):
     home = Home(tmp_path / "home")
     home.create()
