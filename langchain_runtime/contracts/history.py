@@ -27,6 +27,7 @@ class TaskSample:
         read: Prompts: characters of what came from each dependency, and of a list's item, by the name in the prompt.
         written: Characters of its output.
         items: ``for_each`` tasks: how many children it had; None for others.
+        run: The execution of a run in which it completed; empty where that does not matter.
     """
 
     task: str
@@ -39,3 +40,4 @@ class TaskSample:
     read: Mapping[str, int] = field(default_factory=dict)
     written: int = 0
     items: int | None = None
+    run: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, median
 from typing import Final
 
@@ -61,6 +62,7 @@ class Expectation:
         worst: The most that its call can take; None where there is no bound, or no call that is known of.
         held: What is reserved when it starts, if it reads what is expected; None where nothing is.
         seconds: How long it took each time, or is assumed to take: one number at least.
+        runs: In which run each of these seconds was measured; empty where they were not.
         written: Characters of its output, all items together.
         items: How many times it is carried out.
         samples: On how many earlier executions the figures rest; 0 for none.
@@ -76,8 +78,20 @@ class Expectation:
     written: float
     items: int
     samples: int
+    runs: tuple[str, ...] = ()
     held_at_least: WorstCall | None = None
     is_cut: bool = False
+
+    @cached_property
+    def _by_run(self) -> Mapping[str, Sequence[float]]:
+        by_run: dict[str, list[float]] = {}
+        for run, seconds in zip(self.runs, self.seconds, strict=False):
+            by_run.setdefault(run, []).append(seconds)
+        return by_run
+
+    def seconds_in(self, run: str) -> Sequence[float]:
+        """How long it took in a run; where it was not in that one, in any."""
+        return self._by_run.get(run, self.seconds)
 
 
 class Expectations:
@@ -128,6 +142,7 @@ class Expectations:
             worst=None,
             held=None,
             seconds=_seconds(definition, samples, _SECONDS_OF_A_BODY),
+            runs=_runs(definition, samples),
             written=_mean_written(samples, default=ASSUMED_OUTPUT_TOKENS * _CHARACTERS_PER_TOKEN) * items,
             items=items,
             samples=len(samples),
@@ -179,6 +194,7 @@ class Expectations:
                 samples,
                 _SECONDS_TO_FIRST_TOKEN + tokens.output / _TOKENS_PER_SECOND if speed is None else speed,
             ),
+            runs=_runs(definition, samples),
             written=_mean_written(samples, default=tokens.output * _CHARACTERS_PER_TOKEN) * items,
             items=items,
             samples=len(samples),
@@ -283,6 +299,10 @@ def _seconds(definition: TaskDefinition, samples: Sequence[TaskSample], default:
     if definition.spec.expected_seconds is not None:
         return (definition.spec.expected_seconds,)
     return tuple(sample.seconds for sample in samples) or (default,)
+
+
+def _runs(definition: TaskDefinition, samples: Sequence[TaskSample]) -> tuple[str, ...]:
+    return () if definition.spec.expected_seconds is not None else tuple(sample.run for sample in samples)
 
 
 def _mean_tokens(samples: Sequence[TaskSample]) -> TokenUsage:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
+from statistics import fmean, median
 from typing import Final, Literal
 
 from pydantic import JsonValue
@@ -31,11 +33,8 @@ from langchain_runtime.graph.services import Services, all_budgets
 from langchain_runtime.graph.spec import GraphSpec
 from langchain_runtime.orchestration import Durations, PastRuns, Scheduler, enough_slots, peak
 
-_PLAYS: Final = 15
-"""Plays of a run whose durations vary; odd, so that the median is one of them."""
-
 _MOST_STEPS: Final = 30_000
-"""Tasks played in all of them: a plan of thousands of tasks has fewer, since their durations even out."""
+"""Tasks played in all plays: a plan of thousands of tasks has fewer, since their durations even out."""
 
 _OWN: Final = "plan"
 """Stands for the id of a run that does not exist yet."""
@@ -111,12 +110,12 @@ def plan_run(
     policy = _policy(spec.policy, max_parallelism)
     lengths = _checked_lengths(spec, items or {})
     expected = Expectations(spec, services, inputs, facts.past, items=lengths, limited=bool(facts.purses))
-    seconds = {task_id: median(expected.of(task_id).seconds) for task_id in spec.tasks}
+    seconds = {task_id: _typical_seconds(expected.of(task_id)) for task_id in spec.tasks}
     on_a_path = {task_id: each if expected.of(task_id).items else 0.0 for task_id, each in seconds.items()}
     critical = Scheduler(spec.dag, expected_seconds=on_a_path).critical_path()
     order_by = known_seconds(spec, facts.latest)
 
-    def play(policy: RunPolicy, pick: PickSeconds = median, purses: Sequence[Purse] = ()) -> Rehearsed:
+    def play(policy: RunPolicy, pick: PickSeconds = _typical_seconds, purses: Sequence[Purse] = ()) -> Rehearsed:
         return rehearse(spec, policy, expected.of, pick, priorities_by=order_by, purses=purses)
 
     typical = play(policy, purses=facts.purses)
@@ -144,7 +143,7 @@ def plan_run(
         over_budget=tuple(_over_budget(each) for each in typical.shortfalls),
         critical_path=critical.task_ids,
         critical_seconds=critical.seconds,
-        makespan_seconds=median(makespans),
+        makespan_seconds=fmean(makespans),
         makespan_range=(min(makespans), max(makespans)),
         max_parallelism=policy.max_parallelism,
         suggested_parallelism=enough.slots,
@@ -197,15 +196,28 @@ def _executions(spec: GraphSpec, expected: Expectations) -> int:
 def _makespans(
     typical: Rehearsed, expected: Expectations, spec: GraphSpec, play: Callable[[PickSeconds], Rehearsed]
 ) -> list[float]:
-    """Durations of the run; where those of its tasks vary, of plays that draw each from earlier ones.
+    """Durations of the run: if its tasks took as long as in each of the earlier runs, the latest first.
 
-    The longest of several tasks takes longer than the longest of their typical durations: only plays show it.
+    Not of typical durations: the longest of several tasks takes longer than the longest of those. And not of durations
+    drawn for each task by itself: in a slow hour all tasks of a run are slow.
     """
-    if all(len(set(expected.of(task_id).seconds)) == 1 for task_id in spec.tasks):
+    told = Counter(run for task_id in spec.tasks for run in dict.fromkeys(expected.of(task_id).runs))
+    if not told:
         return [typical.forecast.makespan]
-    plays = max(1, min(_PLAYS, _MOST_STEPS // _executions(spec, expected)) // 2 * 2 + 1)
+    enough = max(told.values()) / 2  # runs of other graphs, which have a prompt in common with this one, tell less
+    most = max(1, _MOST_STEPS // max(1, _executions(spec, expected)))
+    plays = [run for run, tasks in told.items() if tasks >= enough][:most]
     draw = random.Random(spec.fingerprint)  # noqa: S311 - the same plan twice is the same
-    return [play(draw.choice).forecast.makespan for _ in range(plays)]
+    return [play(partial(_seconds_in, run, draw)).forecast.makespan for run in plays]
+
+
+def _typical_seconds(expectation: Expectation) -> float:
+    return median(expectation.seconds)
+
+
+def _seconds_in(run: str, draw: random.Random, expectation: Expectation) -> float:
+    """As in a run; of the items of a list, or where that run does not tell, one of several."""
+    return draw.choice(expectation.seconds_in(run))
 
 
 def _planned(spec: GraphSpec, task_id: str, expected: Expectation, seconds: float, *, critical: bool) -> PlannedTask:

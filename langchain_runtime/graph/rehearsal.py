@@ -26,7 +26,7 @@ from langchain_runtime.orchestration import (
     simulate,
 )
 
-PickSeconds = Callable[[Sequence[float]], float]
+PickSeconds = Callable[[Expectation], float]
 """Chooses one of the durations that a task may have."""
 
 
@@ -176,7 +176,7 @@ class _Stage:
     def attempt(self, task_id: str, _number: int) -> Attempt:
         if task_id in self._grown:  # its children did the work
             return Attempt(0.0)
-        return Attempt(self.pick(self._of(task_id).seconds))
+        return Attempt(self.pick(self._of(task_id)))
 
     def obstacle(self, task_id: str, now: float) -> Event | None:
         self._now = now

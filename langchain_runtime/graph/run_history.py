@@ -149,4 +149,5 @@ def _samples_in(item: Item) -> Iterator[TaskSample]:
             read=read or {},
             written=written,
             items=items,
+            run=item.key,
         )

@@ -385,3 +385,20 @@ def test_a_long_plan_shows_its_first_rows():
 def test_a_plan_is_json():
     plan = compiled(limited(0.5, "raise")).plan()
     assert type(plan).model_validate_json(plan.model_dump_json()) == plan
+
+
+async def test_durations_are_those_of_whole_runs_since_in_a_slow_hour_all_tasks_are_slow():
+    seconds = 0.0
+
+    async def body(_):
+        await asyncio.sleep(seconds)
+
+    graph = RunGraph(RunPolicy(max_parallelism=1), name="hours")
+    for number in range(4):
+        graph.add_task(f"t{number}", body)
+    app = graph.compile()
+    for seconds in (0.0, 0.05):
+        await app.ainvoke({"inputs": {}})
+    low, high = app.plan().makespan_range
+    assert low < 0.05
+    assert high >= 0.2
