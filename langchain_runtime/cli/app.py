@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from langchain_runtime.cli.brief import brief
+from langchain_runtime.cli.budget import budget
+from langchain_runtime.cli.models import models
 from langchain_runtime.cli.plan import plan
 from langchain_runtime.cli.report import report
 from langchain_runtime.cli.run import run
@@ -16,7 +18,6 @@ app = typer.Typer(
     name="lcr",
     help="Run DAGs of model calls: within a budget, resumable, with every cost in sight.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(run)
@@ -25,4 +26,6 @@ app.command()(report)
 app.command()(what_if)
 app.command()(runs)
 app.command()(brief)
+app.add_typer(budget, name="budget")
+app.command()(models)
 app.command()(schema)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from langchain_runtime.cli.completion import complete_model, complete_run
+
 Home = Annotated[
     Path | None,
     typer.Option("--home", help="Folder of runs and ledger; else LCR_HOME, else the user's data folder."),
@@ -23,15 +25,29 @@ Model = Annotated[
         "--model",
         metavar="PROVIDER:NAME",
         help="Default model of the tasks; else the file's, else by a key in the environment, else extractive.",
+        autocompletion=complete_model,
     ),
 ]
 PriceAs = Annotated[
     str | None,
-    typer.Option("--price-as", metavar="MODEL", help="Bill the default model at the list price of another one."),
+    typer.Option(
+        "--price-as",
+        metavar="MODEL",
+        help="Bill the default model at the list price of another one.",
+        autocompletion=complete_model,
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", metavar="KEY=VALUE", help="Value of a variable of the prompts; repeatable."),
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let the file name Python callables to run.")]
-Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Continue a run; nothing is bought twice.")]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        "--resume", metavar="RUN", help="Continue a run; nothing is bought twice.", autocompletion=complete_run
+    ),
+]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="Id of the run: `lcr runs` lists them.", autocompletion=complete_run)
+]

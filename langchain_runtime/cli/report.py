@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of the run: `lcr runs` lists them.")],
+    run: options.Run,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="PATH", help="Write one self-contained HTML file.")

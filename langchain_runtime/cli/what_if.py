@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def what_if(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a finished run: `lcr runs` lists them.")],
+    run: options.Run,
     *,
     model: Annotated[
         list[str] | None,

@@ -169,7 +169,7 @@ _HEARS_CTRL_C = (
 )
 
 
-def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(tmp_path, loopback):
+def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on_which_works(tmp_path, loopback):
     with loopback.serving(tmp_path / "provider.jsonl", latency=0.2) as provider:
         environment = os.environ | {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "x"}
         with subprocess.Popen(
@@ -187,6 +187,11 @@ def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(tmp_path, loopback):
         assert process.returncode == 130, err
         assert f"lcr run --resume {run_id}" in err
         assert "Traceback" not in err
+        finished = json.loads(lcr("report", run_id, "--json").stdout)
+        done = sum(task["state"] == "completed" for task in finished["tasks"].values())
+        before = len(provider.served)
+        lcr_in_a_process(provider.base_url, "run", "--resume", run_id)
+        assert len(provider.served) == before + 12 - done, "what was finished is not asked for again"
 
 
 def test_a_provider_key_in_the_environment_chooses_the_model(tmp_path, monkeypatch):
