@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_runtime.graph import CompiledRunGraph, RunGraph
     from langchain_runtime.memory import CompactingChatMessageHistory, CompactingMemory, compact_messages
     from langchain_runtime.middleware import BudgetMiddleware, CompactionMiddleware
-    from langchain_runtime.report import RunReport
+    from langchain_runtime.report import ProgressCallbackHandler, RunReport
 
 __all__ = [
     "Budget",
@@ -41,6 +41,7 @@ __all__ = [
     "ExtractiveChatModel",
     "LangChainRuntimeError",
     "MemoryManager",
+    "ProgressCallbackHandler",
     "Run",
     "RunFailedError",
     "RunGraph",
@@ -74,6 +75,7 @@ __getattr__, __dir__ = lazy_exports(
         "ExtractiveChatModel": "chat_models",
         "LangChainRuntimeError": "contracts.errors",
         "MemoryManager": "context",
+        "ProgressCallbackHandler": "report",
         "Run": "contracts.run",
         "RunFailedError": "contracts.errors",
         "RunGraph": "graph",
@@ -86,7 +88,9 @@ __getattr__, __dir__ = lazy_exports(
         "__version__": "contracts.version",
         "budget_scope": "adapters",
         "compact_messages": "memory",
+        "load_ipython_extension": "notebook",
         "track_usage": "callbacks",
+        "unload_ipython_extension": "notebook",
         "with_budget": "chat_models",
     },
 )

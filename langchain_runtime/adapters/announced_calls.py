@@ -210,6 +210,6 @@ def _output_bound(call: AnnouncedCall, info: ModelInfo | None, *, bounded: bool)
     if cap is None and bounded:
         raise EstimationError(
             f"{call.model_id} announces no output cap and the catalogue knows none, so no limit can hold",
-            hint="set max_tokens on the model, or max_output_tokens in the price overlay",
+            hint="wrap the model with with_budget, which sets a cap, or set max_tokens on it",
         )
     return DEFAULT_CAP if cap is None else cap

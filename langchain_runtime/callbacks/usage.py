@@ -6,15 +6,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
-from langchain_core.tracers.context import register_configure_hook
 
 from langchain_runtime.adapters.account import current_account
 from langchain_runtime.adapters.announced_calls import AnnouncedCall
@@ -24,6 +21,7 @@ from langchain_runtime.adapters.pricing import Pricing, list_price
 from langchain_runtime.adapters.request_bounds import catalog_name
 from langchain_runtime.adapters.usage import ReportedUsage
 from langchain_runtime.callbacks._open_calls import OpenCalls
+from langchain_runtime.callbacks.blocks import heard_by
 from langchain_runtime.contracts.budget import Hold, Reservation, ReservationState
 from langchain_runtime.contracts.errors import CurrencyMismatchError
 from langchain_runtime.contracts.protocols import ModelCatalog
@@ -229,43 +227,6 @@ class UsageCallbackHandler(BaseCallbackHandler):
         )
 
 
-class _Blocks(BaseCallbackHandler):
-    """Passes on to the handlers of all ``track_usage`` blocks around a call, outermost first.
-
-    LangChain takes one handler from a context variable. What a nested block inherits from the outer one may come
-    twice: the handlers count each call once.
-    """
-
-    run_inline = True
-
-    def __init__(self, handlers: tuple[UsageCallbackHandler, ...]) -> None:
-        self.handlers = handlers
-
-    def on_chat_model_start(self, *args: Any, **event: Any) -> None:
-        for handler in self.handlers:
-            handler.on_chat_model_start(*args, **event)
-
-    def on_llm_start(self, *args: Any, **event: Any) -> None:
-        for handler in self.handlers:
-            handler.on_llm_start(*args, **event)
-
-    def on_llm_end(self, *args: Any, **event: Any) -> None:
-        for handler in self.handlers:
-            handler.on_llm_end(*args, **event)
-
-    def on_llm_error(self, *args: Any, **event: Any) -> None:
-        for handler in self.handlers:
-            handler.on_llm_error(*args, **event)
-
-
-@cache
-def _current_blocks() -> ContextVar[_Blocks | None]:
-    """The variable that LangChain looks at before each call; registered once, since it cannot be taken back."""
-    blocks: ContextVar[_Blocks | None] = ContextVar("langchain_runtime_track_usage", default=None)
-    register_configure_hook(blocks, inheritable=True)
-    return blocks
-
-
 @contextmanager
 def track_usage(
     *, catalog: ModelCatalog | None = None, price_as: Mapping[str, str] | None = None
@@ -290,11 +251,6 @@ def track_usage(
     Yields:
         The handler that counts; read it at any time.
     """
-    blocks = _current_blocks()
-    outer = blocks.get()
     handler = UsageCallbackHandler(catalog=catalog, price_as=price_as)
-    token = blocks.set(_Blocks((*(outer.handlers if outer is not None else ()), handler)))
-    try:
+    with heard_by(handler):
         yield handler
-    finally:
-        blocks.reset(token)

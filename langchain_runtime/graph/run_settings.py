@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import Command
@@ -136,9 +136,11 @@ def settings_of(config: RunnableConfig) -> RunSettings:
 
 
 def has_handlers(config: RunnableConfig) -> bool:
-    """Whether callbacks listen to what runs under this config of a node: traces, token streams, a user's own."""
-    callbacks = config.get("callbacks")
-    return bool(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks)
+    """Whether callbacks listen to what runs under this config of a node: traces, token streams, a user's own.
+
+    Handlers that say ``blind_to_tasks = True`` do not count: they need not hear of each task as a chain.
+    """
+    return not all(getattr(handler, "blind_to_tasks", False) for handler in _handlers(config))
 
 
 def is_node(config: RunnableConfig | None) -> bool:
@@ -171,6 +173,10 @@ def _effective_configurable(config: RunnableConfig | None) -> Mapping[str, Any]:
 
 def observers_of(config: RunnableConfig) -> list[RunObserver]:
     """The callback handlers that hear a run's lifecycle events, each once."""
-    callbacks = config.get("callbacks")
-    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or []
+    handlers = _handlers(config)
     return list({id(handler): handler for handler in handlers if isinstance(handler, RunObserver)}.values())
+
+
+def _handlers(config: RunnableConfig) -> list[BaseCallbackHandler]:
+    callbacks = config.get("callbacks")
+    return callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or []

@@ -4,7 +4,9 @@ Reports are computed from the run's own records, its budget's account and its jo
 """
 
 from langchain_runtime.report.live import LiveView, open_live_view
-from langchain_runtime.report.progress import Progress, ProgressFigures
+from langchain_runtime.report.progress import Progress
+from langchain_runtime.report.progress_figures import ProgressFigures
+from langchain_runtime.report.progress_handler import ProgressCallbackHandler
 from langchain_runtime.report.run_report import RunReport
 
-__all__ = ["LiveView", "Progress", "ProgressFigures", "RunReport", "open_live_view"]
+__all__ = ["LiveView", "Progress", "ProgressCallbackHandler", "ProgressFigures", "RunReport", "open_live_view"]

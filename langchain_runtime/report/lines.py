@@ -7,7 +7,8 @@ from typing import Final
 from langchain_runtime.contracts.events import LifecycleEvent, RunEnded, RunStarted, TaskFinished
 from langchain_runtime.contracts.run import RunState, TaskState
 from langchain_runtime.report.formats import count, duration, money, one_line, plural, shorten, spent_of_limit
-from langchain_runtime.report.progress import Progress, ProgressFigures
+from langchain_runtime.report.progress import Progress
+from langchain_runtime.report.progress_figures import ProgressFigures
 
 _FAILURES: Final = 20
 """Failures that get a line of their own; more are only counted."""
@@ -45,6 +46,17 @@ def plain_line(progress: Progress, event: LifecycleEvent, *, tenths: int) -> str
             return None
 
 
+def last_line(progress: Progress) -> str:
+    """How the run stands when it is let go of: ended, or stopped for an answer or by an error."""
+    figures = progress.figures()
+    return f"{state_in_words(figures)}: {status(figures, over=True)}"
+
+
+def state_in_words(figures: ProgressFigures) -> str:
+    """The state of a run that nobody drives any more."""
+    return str(figures.state) if figures.state is not RunState.RUNNING else "stopped before its end"
+
+
 def _failure(progress: Progress, event: TaskFinished) -> str | None:
     if progress.failed > _FAILURES:
         return None
@@ -53,8 +65,11 @@ def _failure(progress: Progress, event: TaskFinished) -> str | None:
     return f"failed: {event.task}: {shorten(why, _MESSAGE)}{last}"
 
 
-def status(figures: ProgressFigures) -> str:
-    """``36 of 120 tasks, 1 failed, 45,678 tokens, 0.12 of 0.50 USD (24.0 %), 45.2 s, about 1 min 45 s left``."""
+def status(figures: ProgressFigures, *, over: bool = False) -> str:
+    """``36 of 120 tasks, 1 failed, 45,678 tokens, 0.12 of 0.50 USD (24.0 %), 45.2 s, about 1 min 45 s left``.
+
+    A run that is ``over`` has no time left.
+    """
     total = "" if figures.total is None else f" of {figures.total:,}"
     parts = [f"{figures.ended:,}{total} {'task' if (figures.total or figures.ended) == 1 else 'tasks'}"]
     parts += [
@@ -63,6 +78,6 @@ def status(figures: ProgressFigures) -> str:
     parts.append(f"{count(figures.tokens.total)} tokens")
     parts.append(spent_of_limit(figures.spent, figures.limit, figures.share, complete=figures.complete))
     parts.append(duration(figures.elapsed))
-    if figures.eta and figures.state is RunState.RUNNING:
+    if figures.eta and figures.state is RunState.RUNNING and not over:
         parts.append(f"about {duration(figures.eta)} left")
     return ", ".join(parts)

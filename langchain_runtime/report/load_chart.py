@@ -33,7 +33,7 @@ _APART: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """Tasks of a strip that are drawn as one, in seconds of the run."""
 
     began: float
@@ -48,14 +48,18 @@ def load_chart(tasks: Sequence[TaskFigures], seconds: float) -> tuple[Markup, in
         tasks: Those that were started, ordered by start.
         seconds: How long the run took, more than 0.
     """
-    failed = [task for task in tasks if task.state is TaskState.FAILED]
-    strips = [("crit", [task for task in tasks if task.critical])]
-    strips += [("failed", failed)] if failed else []
+    below = strips(tasks)
     parts = [_area(load(tasks, seconds))]
-    for place, (look, of_strip) in enumerate(strips):
+    for place, (look, of_strip) in enumerate(below):
         top = _LOAD + place * _STRIP + (_STRIP - _MARK)
-        parts += [_mark(block, seconds, top, look) for block in _blocks(of_strip, _APART / 100 * seconds)]
-    return join(*parts), _LOAD + len(strips) * _STRIP
+        parts += [_mark(block, seconds, top, look) for block in blocks(of_strip, seconds)]
+    return join(*parts), _LOAD + len(below) * _STRIP
+
+
+def strips(tasks: Sequence[TaskFigures]) -> list[tuple[str, list[TaskFigures]]]:
+    """What stands below the chart, by its look: the critical path, and what failed if anything did."""
+    failed = [task for task in tasks if task.state is TaskState.FAILED]
+    return [("crit", [task for task in tasks if task.critical]), *([("failed", failed)] if failed else [])]
 
 
 def load(tasks: Sequence[TaskFigures], seconds: float) -> list[float]:
@@ -90,28 +94,30 @@ def _area(at_a_time: Sequence[float]) -> Markup:
             preserveAspectRatio="none",
             width="100%",
             height=_LOAD,
+            style=f"height:{_LOAD}px",  # Jupyter would set it by the view box
         ),
         tag("line", x1=0, x2="100%", y1=level, y2=level, class_="grid"),
         tag("text", f"{count(round(most))} at a time", x=2, y=level - 4, class_="dim"),
     )
 
 
-def _blocks(tasks: Sequence[TaskFigures], apart: float) -> list[_Block]:
-    """Tasks, ordered by start, joined where less than ``apart`` seconds lie between them."""
-    blocks: list[_Block] = []
+def blocks(tasks: Sequence[TaskFigures], seconds: float) -> list[Block]:
+    """Tasks, ordered by start, joined where nobody could see what lies between them in a run of ``seconds``."""
+    apart = _APART / 100 * seconds
+    joined: list[Block] = []
     for task in tasks:
         began = task.began or 0.0
         ended = began + (task.seconds or 0.0)
-        if blocks and began - blocks[-1].ended < apart:
-            last = blocks[-1]
-            blocks[-1] = _Block(last.began, max(last.ended, ended), last.tasks)
+        if joined and began - joined[-1].ended < apart:
+            last = joined[-1]
+            joined[-1] = Block(last.began, max(last.ended, ended), last.tasks)
             last.tasks.append(task)
         else:
-            blocks.append(_Block(began, ended, [task]))
-    return blocks
+            joined.append(Block(began, ended, [task]))
+    return joined
 
 
-def _mark(block: _Block, seconds: float, top: int, look: str) -> Markup:
+def _mark(block: Block, seconds: float, top: int, look: str) -> Markup:
     first, more = block.tasks[0], len(block.tasks) - 1
     names = f"{first.id} and {more:,} more" if more else first.id
     left = min(100 * block.began / seconds, 100.0 - _APART)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langchain_runtime.contracts.money import Cost
 from langchain_runtime.report.figures import RunFigures, share_of
-from langchain_runtime.report.formats import SHOWN, UNKNOWN, count, duration, money, plural, spent_of_limit
+from langchain_runtime.report.formats import UNKNOWN, count, duration, money, spent_of_limit
 from langchain_runtime.report.markup import Markup, join, tag
 from langchain_runtime.report.page_tables import (
     compactions_section,
@@ -17,9 +16,9 @@ from langchain_runtime.report.page_tables import (
     tasks_section,
 )
 from langchain_runtime.report.rows import states_in_words
-from langchain_runtime.report.spend_line import limit_in_sight, spend_line
+from langchain_runtime.report.spend_line import spend_line, spend_note
 from langchain_runtime.report.style import PAGE_STYLE, STYLE
-from langchain_runtime.report.timeline import has_names, shows_load, timeline
+from langchain_runtime.report.timeline import has_names, legend, timeline
 
 
 def render_page(figures: RunFigures) -> str:
@@ -122,33 +121,18 @@ def _timeline(figures: RunFigures) -> Markup | None:
     chart = timeline(figures)
     if chart is None:
         return None
-    running, waiting = sum(step.seconds for step in figures.path), sum(step.waited for step in figures.path)
-    never = sum(task.began is None for task in figures.tasks)
-    legend = [
-        ("crit", f"critical path: {plural(len(figures.path), 'task')}, {duration(running)}"),
-        ("task", "all tasks" if shows_load(figures) else "other tasks"),
-    ]
-    if any(task.error for task in figures.tasks):
-        legend.append(("bad", "failed"))
-    if figures.clock.pauses:
-        legend.append(("held", f"paused {duration(figures.paused)}"))
-    dashed = " (dashed)" if has_names(figures) else ""
-    notes = [f"of that path, {duration(waiting)} waiting{dashed}"] if waiting >= SHOWN else []
-    notes += [f"{plural(never, 'task')} never started"] if never else []
-    return tag("section", tag("h2", "Timeline"), chart, _legend(legend, notes))
+    return tag("section", tag("h2", "Timeline"), chart, _legend(*legend(figures)))
 
 
 def _spending(figures: RunFigures) -> Markup | None:
     chart = spend_line(figures)
     if chart is None:
         return None
-    settled = f"{money(Cost.from_nano(figures.spending[-1].nano, figures.currency))} settled"
-    note = settled if limit_in_sight(figures) is None else f"{settled}, limit {money(figures.limit)} (dashed)"
     # Below the names of the timeline stands nothing, so that both charts share one time axis.
     names = tag("div", class_="names") if has_names(figures) else None
     return tag(
         "section",
         tag("h2", "Spending"),
         tag("div", names, tag("div", chart), class_="gantt"),
-        _legend([], [note]),
+        _legend([], [spend_note(figures)]),
     )

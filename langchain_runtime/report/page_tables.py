@@ -27,7 +27,7 @@ _PREVIEW: Final = 90
 _INCIDENTS: Final = 30
 _NAMES: Final = 400
 _STEPS: Final = 60
-_FIGURE_SPACE: Final = "\u2007"
+FIGURE_SPACE: Final = "\u2007"
 
 
 def _table(
@@ -39,7 +39,7 @@ def _table(
         for place in range(len(titles))
     ]
     columns = [
-        at_the_point([str(row[place]) for row in rows], blank=_FIGURE_SPACE)
+        at_the_point([str(row[place]) for row in rows], blank=FIGURE_SPACE)
         if place in numeric
         else [row[place] for row in rows]
         for place in range(len(titles))

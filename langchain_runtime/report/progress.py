@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -22,89 +22,42 @@ from langchain_runtime.contracts.events import (
     TaskSuspended,
 )
 from langchain_runtime.contracts.money import Cost
-from langchain_runtime.contracts.run import RunState, TaskError, TaskState
+from langchain_runtime.contracts.run import RunState, TaskState
 from langchain_runtime.contracts.usage import TokenUsage, Usage
-from langchain_runtime.report.figures import Total, share_of
+from langchain_runtime.report.figures import Total
+from langchain_runtime.report.progress_figures import GroupProgress, ProgressFigures, TaskProgress
 from langchain_runtime.report.tally import SpendTally
+from langchain_runtime.report.timing import parent_of
 
 _RECENT: Final = 200
 """Ended tasks that a view can list; no screen is higher."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskProgress:
-    """A task that runs or has ended.
+@dataclass(slots=True)
+class _Group:
+    """Children of one ``for_each`` task, added up."""
 
-    Attributes:
-        id: Its id.
-        state: Where it stands.
-        model: The model it runs on; None for a body of its own.
-        attempt: Which try it is at.
-        started_at: First start in this sitting; None when it was skipped.
-        ended_at: When it ended; None while it runs.
-        usage: Tokens and cost; None while it runs.
-        error: Of the attempt that failed last; None when none did.
-    """
-
-    id: str
-    state: TaskState
-    model: str | None = None
-    attempt: int = 0
+    tally: SpendTally
+    total: int | None = None
+    states: Counter[TaskState] = field(default_factory=Counter)
     started_at: datetime | None = None
-    ended_at: datetime | None = None
-    usage: Usage | None = None
-    error: TaskError | None = None
 
-    def seconds(self, now: datetime) -> float | None:
-        """How long it has run; None when it never started."""
-        return None if self.started_at is None else max(0.0, ((self.ended_at or now) - self.started_at).total_seconds())
+    def begin(self, completed: int) -> None:
+        """A new sitting: what did not complete starts anew."""
+        self.states = Counter({TaskState.COMPLETED: completed})
+        self.started_at = None
 
-
-@dataclass(frozen=True, slots=True)
-class ProgressFigures:
-    """A run at one moment.
-
-    Attributes:
-        run_id: Its id; None before the first event.
-        state: Where the run stands.
-        total: Tasks; None while unknown.
-        ended: Tasks that will not change any more, those of earlier sittings included.
-        states: How many tasks stand where; tasks that were not heard of count as pending.
-        running: Tasks that run, longest first.
-        recent: Tasks that ended, latest first.
-        tokens: Used so far in this sitting.
-        spent: Settled so far in this sitting; None when unknown.
-        complete: Whether ``spent`` covers all calls that used tokens.
-        held: Reserved for calls in flight; None when nothing is.
-        limit: What the run may spend; None for no limit.
-        elapsed: Seconds since the run was taken up.
-        eta: Seconds until the end if tasks go on ending at the rate of this sitting; None before the first one.
-    """
-
-    run_id: str | None
-    state: RunState
-    total: int | None
-    ended: int
-    states: Counter[TaskState]
-    running: tuple[TaskProgress, ...]
-    recent: tuple[TaskProgress, ...]
-    tokens: TokenUsage
-    spent: Cost | None
-    complete: bool
-    held: Cost | None
-    limit: Cost | None
-    elapsed: float
-    eta: float | None
-
-    @property
-    def done(self) -> float | None:
-        """Share of the tasks that ended; None while their number is unknown."""
-        return self.ended / self.total if self.total else None
-
-    @property
-    def share(self) -> float | None:
-        """Share of the budget that is spent; None when either is unknown."""
-        return share_of(self.spent, self.limit)
+    def figures(self, parent: TaskProgress) -> GroupProgress:
+        state = TaskState.RUNNING if self.states[TaskState.RUNNING] else parent.state
+        return GroupProgress(
+            parent.id,
+            parent.state if parent.state.ended else state,
+            self.total,
+            self.states.copy(),
+            self.tally.total(),
+            self.started_at,
+            parent.ended_at,
+        )
 
 
 class Progress:
@@ -127,6 +80,8 @@ class Progress:
         self._seen_at: datetime | None = None
         self._tasks: dict[str, TaskProgress] = {}
         self._states: Counter[TaskState] = Counter()
+        self._running: dict[str, None] = {}
+        self._groups: dict[str, _Group] = {}
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._restored = 0
         self._ended_in_sitting = 0
@@ -154,8 +109,12 @@ class Progress:
                 self._holds.pop(event.reservation_id, None)
                 usage = Usage(tokens=event.usage or TokenUsage(), cost=event.cost)
                 self._tally.call(event.task, usage)
+                if event.task is not None and (group := self._group_of(event.task)) is not None:
+                    group.tally.call(event.task, usage)
             case TasksAdded():
                 self._total = None if self._total is None else self._total + len(event.tasks)
+                if event.tasks and (group := self._group_of(event.tasks[0])) is not None:
+                    group.total = len(event.tasks)
             case TaskReady() | TaskStarted() | TaskRetried() | TaskSuspended() | TaskFinished():
                 self._move(event)
             case _:
@@ -165,7 +124,13 @@ class Progress:
         # A new sitting keeps what was completed; what broke off, failed or was skipped starts anew.
         for task in self._tasks:
             self._tally.again(task)
+            if (group := self._group_of(task)) is not None:
+                group.tally.again(task)
         self._tasks = {id_: task for id_, task in self._tasks.items() if task.state is TaskState.COMPLETED}
+        self._running.clear()
+        kept = Counter(parent_of(task) for task in self._tasks)
+        for parent, group in self._groups.items():
+            group.begin(kept[parent])
         self._restored = max(0, event.finished - len(self._tasks))
         self._states = Counter({TaskState.COMPLETED: len(self._tasks) + self._restored})
         self._total = event.tasks
@@ -196,14 +161,24 @@ class Progress:
             case _:
                 after = self._finished(before, event)
         self._tasks[event.task] = after
-        self._states[after.state] += 1
-        if known is not None:
-            self._states[known.state] -= 1
+        group = self._group_of(event.task)
+        if group is not None:
+            group.started_at = group.started_at or after.started_at
+        for states in (self._states, *([] if group is None else [group.states])):
+            states[after.state] += 1
+            if known is not None:
+                states[known.state] -= 1
+        if after.state is TaskState.RUNNING:
+            self._running[event.task] = None
+        else:
+            self._running.pop(event.task, None)
 
     def _finished(self, before: TaskProgress, event: TaskFinished) -> TaskProgress:
         self._ended_in_sitting += not before.state.ended
         self._recent.append(event.task)
         self._tally.tell(event.task, event.usage)
+        if (group := self._group_of(event.task)) is not None:
+            group.tally.tell(event.task, event.usage)
         self._holds = {id_: hold for id_, hold in self._holds.items() if hold[0] != event.task}
         return replace(
             before,
@@ -213,6 +188,20 @@ class Progress:
             usage=event.usage,
             error=event.error,
         )
+
+    def _group_of(self, task: str) -> _Group | None:
+        """What the task is a child of; None for others."""
+        parent = parent_of(task)
+        if parent is None:
+            return None
+        if parent not in self._groups:
+            self._groups[parent] = _Group(SpendTally(self._tally.currency if self._limit is not None else None))
+        return self._groups[parent]
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has said that it ended."""
+        return self._final is not None
 
     @property
     def ended(self) -> int:
@@ -236,7 +225,7 @@ class Progress:
 
     def figures(self, now: datetime | None = None) -> ProgressFigures:
         """The run at ``now``; None means at its last event, as does every moment after its end."""
-        if now is None or self._final is not None:
+        if now is None or self.over:
             now = self._seen_at
         total, ended = self.total, self.ended
         states = self._states.copy()
@@ -244,7 +233,7 @@ class Progress:
         elapsed = 0.0
         if now is not None and self._started_at is not None:
             elapsed = max(0.0, (now - self._started_at).total_seconds())
-        running = [task for task in self._tasks.values() if task.state is TaskState.RUNNING]
+        running = [self._tasks[task] for task in self._running]
         spent = self._spent()
         return ProgressFigures(
             run_id=self._run_id,
@@ -254,6 +243,10 @@ class Progress:
             states=states,
             running=tuple(sorted(running, key=lambda task: (task.started_at or now, task.id))),
             recent=self._latest(),
+            groups=tuple(
+                group.figures(self._tasks.get(parent) or TaskProgress(parent, TaskState.PENDING))
+                for parent, group in self._groups.items()
+            ),
             tokens=spent.tokens,
             spent=spent.cost,
             complete=spent.complete,

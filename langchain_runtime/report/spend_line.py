@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from langchain_runtime.contracts.money import Cost
 from langchain_runtime.report.figures import RunFigures
+from langchain_runtime.report.formats import money
 from langchain_runtime.report.markup import Markup, tag
 
 _POINTS: Final = 400
@@ -24,24 +26,40 @@ def limit_in_sight(figures: RunFigures) -> int | None:
     return figures.limit.nano if figures.limit is not None and figures.limit.nano <= _NEAR * settled else None
 
 
+def spend_note(figures: RunFigures) -> str:
+    """What the line reached, and its limit."""
+    settled = f"{money(Cost.from_nano(figures.spending[-1].nano, figures.currency))} settled"
+    return settled if limit_in_sight(figures) is None else f"{settled}, limit {money(figures.limit)} (dashed)"
+
+
+def spend_corners(figures: RunFigures) -> tuple[list[tuple[float, int]], float] | None:
+    """The line's corners, in seconds of the run and nano units, and the height in nano units that shows all of it.
+
+    None where there is too little to draw a line through.
+    """
+    points = _thinned([(point.seconds, point.nano) for point in figures.spending])
+    if len(points) <= 1 or not figures.duration or not points[-1][1]:
+        return None
+    corners = [(0.0, 0)]
+    for seconds, nano in points:
+        at = min(seconds, figures.duration)
+        corners += [(at, corners[-1][1]), (at, nano)]
+    corners.append((figures.duration, corners[-1][1]))
+    return corners, max(points[-1][1], limit_in_sight(figures) or 0) * _HEADROOM
+
+
 def spend_line(figures: RunFigures) -> Markup | None:
     """Money settled over time; None where there is too little to draw a line through."""
-    points = _thinned([(point.seconds, point.nano) for point in figures.spending])
-    length = figures.duration
-    if len(points) <= 1 or not length or not points[-1][1]:
+    drawn = spend_corners(figures)
+    if drawn is None or not figures.duration:
         return None
-    limit = limit_in_sight(figures)
-    top = max(points[-1][1], limit or 0) * _HEADROOM
+    corners, top = drawn
+    length, limit = figures.duration, limit_in_sight(figures)
 
     def y(nano: int) -> float:
         return _HEIGHT * (1 - nano / top)
 
-    corners = [(0.0, y(0))]
-    for at, nano in points:
-        x = min(100.0, 100.0 * at / length)
-        corners += [(x, corners[-1][1]), (x, y(nano))]
-    corners.append((100.0, corners[-1][1]))
-    line = " ".join(f"{x:.2f},{height:.1f}" for x, height in corners)
+    line = " ".join(f"{100 * at / length:.2f},{y(nano):.1f}" for at, nano in corners)
     parts = [
         tag("polygon", points=f"{line} 100,{_HEIGHT}", class_="spend-area"),
         tag("polyline", points=line, class_="spend-line", vector_effect="non-scaling-stroke"),
@@ -57,6 +75,7 @@ def spend_line(figures: RunFigures) -> Markup | None:
         preserveAspectRatio="none",
         width="100%",
         height=_HEIGHT,
+        style=f"height:{_HEIGHT}px",  # Jupyter would set it by the view box
         role="img",
         aria_label="money settled over time",
     )

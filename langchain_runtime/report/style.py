@@ -1,4 +1,7 @@
-"""How the HTML report looks: one style sheet, every rule below ``.lcr-report``, so that a notebook is left alone."""
+"""How the HTML report looks: one style sheet, every rule below ``.lcr-report``, so that a notebook is left alone.
+
+Jupyter styles tables and drawings in its outputs by two classes: rules that it would overrule double ours.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Final
 
 # Colours: Okabe & Ito, "Color Universal Design" (2008): blue, vermilion and orange stay apart for every reader; state
 # and critical path are also told in words and by an outline, never by colour alone.
-_LIGHT: Final = (
+LIGHT: Final = (
     "--bg:#ffffff;--card:#f6f7f9;--text:#1b1f24;--dim:#5b6470;--line:#d9dde3;--task:#7fb2dc;--crit:#0b5c97;"
     "--bad:#c8401f;--open:#b9c0c9;--held:#e0a33a;--on-task:#0c2a42;--on-dark:#ffffff;--ok:#1c7a4d"
 )
@@ -17,15 +20,15 @@ _DARK: Final = (
 
 STYLE: Final = (
     ".lcr-report{color-scheme:light dark;"
-    + _LIGHT
+    + LIGHT
     + "}@media (prefers-color-scheme:dark){.lcr-report{"
     + _DARK
     + """}}
 .lcr-report{container-type:inline-size;background:var(--bg);color:var(--text);max-width:1160px;margin:0 auto;
 padding:20px;box-sizing:border-box;font:14px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 .lcr-report *{box-sizing:border-box}
-.lcr-report h1{font-size:20px;margin:0 0 14px;font-weight:600;overflow-wrap:anywhere}
-.lcr-report h2{font-size:15px;margin:28px 0 8px;font-weight:600}
+.lcr-report.lcr-report h1{font-size:20px;margin:0 0 14px;font-weight:600;overflow-wrap:anywhere}
+.lcr-report.lcr-report h2{font-size:15px;margin:28px 0 8px;font-weight:600}
 .lcr-report p{margin:4px 0}
 .lcr-report .dim{color:var(--dim);fill:var(--dim)}
 .lcr-report .badge{display:inline-block;margin-left:8px;padding:1px 9px;border-radius:10px;font-size:12px;
@@ -67,16 +70,19 @@ border:1px solid currentColor;vertical-align:2px;white-space:nowrap;font-weight:
 .lcr-report .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:12px;color:var(--dim);margin-top:6px}
 .lcr-report .legend i{display:inline-block;width:14px;height:10px;border-radius:2px;margin-right:5px}
 .lcr-report .scroll{overflow-x:auto}
-.lcr-report table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums;margin:0}
-.lcr-report th,.lcr-report td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--line);
-vertical-align:top;background:none;color:inherit}
-.lcr-report td{overflow-wrap:anywhere;min-width:10ch}
-.lcr-report th{font-weight:500;color:var(--dim);white-space:nowrap}
-.lcr-report td.n,.lcr-report th.n{text-align:right;white-space:pre;overflow-wrap:normal;min-width:0}
-.lcr-report td:first-child{min-width:110px}
-.lcr-report td .crit{font-weight:700}
-.lcr-report td .one-state{white-space:nowrap}
-.lcr-report .incidents table{table-layout:fixed}
+.lcr-report.lcr-report tbody tr{background:none}
+.lcr-report.lcr-report table{border-collapse:collapse;table-layout:auto;width:100%;font-size:13px;
+font-variant-numeric:tabular-nums;margin:0}
+.lcr-report.lcr-report th,.lcr-report.lcr-report td{text-align:left;padding:4px 12px 4px 0;
+border-bottom:1px solid var(--line);vertical-align:top;background:none;color:inherit}
+.lcr-report.lcr-report td{overflow-wrap:anywhere;min-width:10ch}
+.lcr-report.lcr-report th{font-weight:500;color:var(--dim);white-space:nowrap}
+.lcr-report.lcr-report td.n,.lcr-report.lcr-report th.n{text-align:right;white-space:pre;overflow-wrap:normal;
+min-width:0}
+.lcr-report.lcr-report td:first-child{min-width:110px}
+.lcr-report.lcr-report td .crit{font-weight:700}
+.lcr-report.lcr-report td .one-state{white-space:nowrap}
+.lcr-report.lcr-report .incidents table{table-layout:fixed}
 .lcr-report .incidents th:first-child{width:65%}
 .lcr-report details{max-width:560px}
 .lcr-report summary{cursor:pointer;overflow-wrap:anywhere}
@@ -86,7 +92,7 @@ border-radius:6px;font-size:12px;margin:6px 0}
 .lcr-report .gantt>.names{flex-basis:104px}
 .lcr-report .wide{display:none}
 .lcr-report .tiles{grid-template-columns:repeat(2,1fr)}
-.lcr-report th,.lcr-report td{padding-right:8px}
+.lcr-report.lcr-report th,.lcr-report.lcr-report td{padding-right:8px}
 }
 """
 )

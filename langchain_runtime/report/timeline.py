@@ -10,11 +10,11 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from langchain_runtime.contracts.run import TaskState
 from langchain_runtime.report.figures import RunFigures, TaskFigures
-from langchain_runtime.report.formats import UNKNOWN, count, duration, money, shorten_id
+from langchain_runtime.report.formats import SHOWN, UNKNOWN, count, duration, money, plural, shorten_id
 from langchain_runtime.report.load_chart import load_chart
 from langchain_runtime.report.markup import Markup, join, tag
 
@@ -62,7 +62,7 @@ class _Scale:
 
 def timeline(figures: RunFigures) -> Markup | None:
     """The Gantt chart; None when nothing was started."""
-    drawn = _drawn(figures)
+    drawn = drawn_tasks(figures)
     if not drawn or figures.duration is None:
         return None
     scale = _Scale(figures.duration)
@@ -75,17 +75,17 @@ def timeline(figures: RunFigures) -> Markup | None:
 
 def has_names(figures: RunFigures) -> bool:
     """Whether each bar has a row with its name, left of the time axis."""
-    return len(_drawn(figures)) <= _ROWS
+    return len(drawn_tasks(figures)) <= _ROWS
 
 
 def shows_load(figures: RunFigures) -> bool:
     """Whether the chart shows how many tasks ran at a time instead of each of them."""
-    drawn = _drawn(figures)
-    too_many = len(drawn) > _BARS or (len(drawn) > _ROWS and max(_packed(drawn).values()) >= _LANES)
+    drawn = drawn_tasks(figures)
+    too_many = len(drawn) > _BARS or (len(drawn) > _ROWS and max(lanes_of(drawn).values()) >= _LANES)
     return too_many and bool(figures.duration)
 
 
-def _drawn(figures: RunFigures) -> list[TaskFigures]:
+def drawn_tasks(figures: RunFigures) -> list[TaskFigures]:
     """Tasks with a bar; a ``for_each`` task is drawn by its children."""
     return [task for task in figures.tasks if task.began is not None and not task.children]
 
@@ -115,7 +115,7 @@ def _rows(figures: RunFigures, tasks: Sequence[TaskFigures], scale: _Scale) -> M
 
 
 def _lanes(figures: RunFigures, tasks: Sequence[TaskFigures], scale: _Scale) -> Markup:
-    lanes = _packed(tasks)
+    lanes = lanes_of(tasks)
     lane_count = max(lanes.values()) + 1
     lane = max(_LANE[0], min(_LANE[1], _LANES_HEIGHT // lane_count))
     height = lane * lane_count + _AXIS
@@ -129,7 +129,7 @@ def _load(figures: RunFigures, tasks: Sequence[TaskFigures], scale: _Scale) -> M
     return tag("div", tag("div", _svg(height, "tasks at a time", _axis(figures, scale, height), chart)), class_="gantt")
 
 
-def _packed(tasks: Sequence[TaskFigures]) -> dict[str, int]:
+def lanes_of(tasks: Sequence[TaskFigures]) -> dict[str, int]:
     """The lowest lane that is free at each task's start; tasks come ordered by start."""
     busy: list[tuple[float, int]] = []
     free: list[int] = []
@@ -176,26 +176,69 @@ def _beside(task: TaskFigures, scale: _Scale, baseline: int) -> Markup:
     """The duration, right of the bar where there is room; else in it, else left of it."""
     left, right = scale(task.began or 0.0), scale((task.began or 0.0) + (task.seconds or 0.0))
     text = duration(task.seconds)
+    match room_beside(left, right):
+        case "right":
+            return tag("text", text, x=f"{right:.3f}%", dx=5, y=baseline, class_="dim")
+        case "left":
+            return tag("text", text, x=f"{left:.3f}%", dx=-5, y=baseline, text_anchor="end", class_="dim")
+        case _:
+            look = "inside-crit" if task.critical or task.state is TaskState.FAILED else "inside"
+            return tag("text", text, x=f"{right:.3f}%", dx=-5, y=baseline, text_anchor="end", class_=look)
+
+
+def room_beside(left: float, right: float) -> Literal["left", "inside", "right"]:
+    """Where the duration of a bar from ``left`` to ``right``, in per cent of the width, has room."""
     if right < 100 - _ROOM:
-        return tag("text", text, x=f"{right:.3f}%", dx=5, y=baseline, class_="dim")
-    if right - left < _ROOM:
-        return tag("text", text, x=f"{left:.3f}%", dx=-5, y=baseline, text_anchor="end", class_="dim")
-    look = "inside-crit" if task.critical or task.state is TaskState.FAILED else "inside"
-    return tag("text", text, x=f"{right:.3f}%", dx=-5, y=baseline, text_anchor="end", class_=look)
+        return "right"
+    return "left" if right - left < _ROOM else "inside"
 
 
 def _links(figures: RunFigures, scale: _Scale, tops: dict[str, int]) -> Markup:
     """From the end of each step of the critical path down to the start of the next; waiting is dashed."""
     lines = []
+    for link in path_links(figures):
+        x, y = f"{scale(link.ended):.3f}%", tops[link.after] + _BAR // 2
+        if link.began > link.ended:
+            lines.append(tag("line", x1=x, x2=f"{scale(link.began):.3f}%", y1=y, y2=y, class_="wait"))
+        lines.append(tag("line", x1=x, x2=x, y1=tops[link.before] + _BAR // 2, y2=y, class_="link"))
+    return join(*lines)
+
+
+class PathLink(NamedTuple):
+    """From one step of the critical path to the next: their tasks, the end of the one and the start of the other."""
+
+    before: str
+    after: str
+    ended: float
+    began: float
+
+
+def path_links(figures: RunFigures) -> list[PathLink]:
+    """What joins the steps of the critical path, in seconds of the run."""
+    links = []
     at = 0.0
     for before, after in zip(figures.path, figures.path[1:], strict=False):
         at += before.waited + before.seconds
-        x, y = f"{scale(at):.3f}%", tops[after.task] + _BAR // 2
-        if after.waited:
-            until = f"{scale(at + after.waited):.3f}%"
-            lines.append(tag("line", x1=x, x2=until, y1=y, y2=y, class_="wait"))
-        lines.append(tag("line", x1=x, x2=x, y1=tops[before.task] + _BAR // 2, y2=y, class_="link"))
-    return join(*lines)
+        links.append(PathLink(before.task, after.task, at, at + after.waited))
+    return links
+
+
+def legend(figures: RunFigures) -> tuple[list[tuple[str, str]], list[str]]:
+    """What the colours of the chart mean, by their names in ``style.py``, and notes on what it does not show."""
+    running, waiting = sum(step.seconds for step in figures.path), sum(step.waited for step in figures.path)
+    never = sum(task.began is None for task in figures.tasks)
+    colours = [
+        ("crit", f"critical path: {plural(len(figures.path), 'task')}, {duration(running)}"),
+        ("task", "all tasks" if shows_load(figures) else "other tasks"),
+    ]
+    if any(task.error for task in figures.tasks):
+        colours.append(("bad", "failed"))
+    if figures.clock.pauses:
+        colours.append(("held", f"paused {duration(figures.paused)}"))
+    dashed = " (dashed)" if has_names(figures) else ""
+    notes = [f"of that path, {duration(waiting)} waiting{dashed}"] if waiting >= SHOWN else []
+    notes += [f"{plural(never, 'task')} never started"] if never else []
+    return colours, notes
 
 
 def _axis(figures: RunFigures, scale: _Scale, height: int) -> Markup:
@@ -205,7 +248,7 @@ def _axis(figures: RunFigures, scale: _Scale, height: int) -> Markup:
         x = f"{scale(at):.3f}%"
         anchor = "start" if at == 0 else "end" if scale(at) > _EDGE else "middle"
         parts.append(tag("line", x1=x, x2=x, y1=0, y2=bottom, class_="grid"))
-        parts.append(tag("text", _tick(at), x=x, y=height - 5, text_anchor=anchor, class_="dim"))
+        parts.append(tag("text", tick_label(at), x=x, y=height - 5, text_anchor=anchor, class_="dim"))
     for pause in figures.clock.pauses:
         x = f"{scale(figures.clock.seconds(pause.start)):.3f}%"
         note = tag("title", f"paused {duration(pause.seconds)}")
@@ -225,7 +268,8 @@ def ticks(seconds: float) -> list[float]:
     return [step * place for place in range(int(seconds / step + 1e-9) + 1)]
 
 
-def _tick(at: float) -> str:
+def tick_label(at: float) -> str:
+    """A moment below the axis: ``40 s``, ``2:05``, ``1:00:00``."""
     if at < _MINUTE:
         return f"{at:g} s"
     minutes, rest = divmod(round(at), _MINUTE)

@@ -5,14 +5,22 @@ import io
 import subprocess
 import sys
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
 
+from langchain_runtime.contracts.events import TasksAdded
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunState, TaskState
+from langchain_runtime.contracts.usage import TokenUsage, Usage
 from langchain_runtime.report import Progress, live, open_live_view
-from langchain_runtime.report.terminal import Screen, TerminalView
+from langchain_runtime.report.calls import CallFigures
+from langchain_runtime.report.figures import Total
+from langchain_runtime.report.live_rows import live_rows, name_in_tree
+from langchain_runtime.report.progress_figures import GroupProgress, TaskProgress
+from langchain_runtime.report.terminal import Screen, TerminalView, calls_picture
+from langchain_runtime.report.timing import parent_of
 
 
 class Terminal(io.StringIO):
@@ -45,6 +53,82 @@ def busy(make, *, running, ended, total=1000):
         else:
             progress.feed(make.reserved(f"summarise-{place:04}", "0.002", id_=str(place)))
     return progress
+
+
+def tree(make, *, groups, running, ended, children=1000):
+    """A run with ``for_each`` tasks, and a task of its own beside them."""
+    progress = Progress([make.started(groups + 1)])
+    progress.feed(make.task_started("alone", 0))
+    for group in range(groups):
+        names = tuple(f"map{group}#{place}" for place in range(children))
+        progress.feed(make.task_ready(f"map{group}", 0))
+        progress.feed(TasksAdded(run_id="brief-1", at=make.at(1), parent=f"map{group}", tasks=names))
+        for place, name in enumerate(names[: ended + running]):
+            progress.feed(make.task_started(name, 2 + place))
+            if place < ended:
+                state = TaskState.FAILED if place == 0 else TaskState.COMPLETED
+                progress.feed(make.task_finished(name, 3 + place, state=state, usage=make.usage(100, 10, "0.001")))
+    return progress
+
+
+@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("height", [10, 24, 60])
+@pytest.mark.parametrize(("groups", "running", "ended"), [(1, 0, 0), (1, 8, 400), (3, 8, 20), (40, 4, 3), (2, 300, 2)])
+def test_a_tree_fits_the_screen_and_counts_what_does_not(make, width, height, groups, running, ended):
+    progress = tree(make, groups=groups, running=running, ended=ended)
+    lines = screen_of(progress, make.at(2000), width=width, height=height)
+    assert len(lines) < height
+    assert max(len(line.rstrip()) for line in lines) <= width
+    rows = live_rows(progress.figures(make.at(2000)), height - 5)
+    listed = sum(isinstance(row.task, TaskProgress) and row.task.state is TaskState.RUNNING for row in rows)
+    counted = sum(row.more for row in rows)
+    # Where the lines do not suffice for any child of a group, its own row alone says how many run.
+    told = {parent_of(row.task.id) for row in rows if row.child and row.task is not None and row.used is None}
+    told |= {before.task.id for before, row in pairwise(rows) if row.child and row.more}
+    groups_told = [row.task for row in rows if isinstance(row.task, GroupProgress) and row.task.id not in told]
+    assert listed + counted + sum(group.states[TaskState.RUNNING] for group in groups_told) == 1 + groups * running
+
+
+def test_children_stand_below_their_parent_with_counts(make):
+    progress = tree(make, groups=2, running=5, ended=412)
+    rows = live_rows(progress.figures(make.at(2000)), 14)
+    assert [name_in_tree(row) for row in rows] == [
+        "alone",
+        "map0",
+        "#412",
+        "#413",
+        "#414",
+        "and 2 more running",
+        "map1",
+        "#412",
+        "#413",
+        "#414",
+        "and 2 more running",
+        "#411",
+        "#410",
+        "#409",
+    ]
+    assert [row.child for row in rows[:3]] == [False, False, True]
+    assert [place for place, row in enumerate(rows) if row.last] == [5, 13]
+    screen = "\n".join(screen_of(progress, make.at(2000), width=100, height=30))
+    assert "running    map0  412 of 1,000, 1 failed, 5 running" in screen
+    assert "\u251c #412" in screen
+    assert "\u2514 " in screen
+
+
+def test_a_child_that_failed_is_listed_before_those_that_did_not(make):
+    progress = tree(make, groups=1, running=1, ended=50)
+    rows = live_rows(progress.figures(make.at(99)), 20)
+    assert [name_in_tree(row) for row in rows if row.child and row.used is not None] == ["#49", "#48", "#0"]
+
+
+def test_a_group_that_has_ended_speaks_for_its_children(make):
+    progress = tree(make, groups=1, running=0, ended=3, children=3)
+    progress.feed(make.task_finished("map0", 9))
+    rows = live_rows(progress.figures(make.at(20)), 20)
+    assert [name_in_tree(row) for row in rows] == ["alone", "map0"]
+    assert rows[1].task.seconds(make.at(20)) == 7
+    assert rows[1].used.cost == Cost.usd("0.003")
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -117,6 +201,35 @@ def test_a_terminal_gets_the_table_and_gets_its_lines_back(make, monkeypatch):
     assert "outline" in drawn
     assert "\x1b[36m" in drawn or "\x1b[1;36m" in drawn
     assert drawn.endswith("\x1b[2K") or "\x1b[2K" in drawn[-200:]
+
+
+def test_two_views_of_one_terminal_draw_one_table(make, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = Terminal()
+    with open_live_view(stream) as first:
+        first.feed(make.started(2))
+        with open_live_view(stream) as second:
+            second.feed(make.started(7))
+        assert not isinstance(second, TerminalView)
+    assert "started: 7 tasks, limit 0.50 USD" in stream.getvalue()
+    with open_live_view(stream) as third:
+        assert isinstance(third, TerminalView)
+
+
+def test_a_terminal_shows_calls_by_model_where_there_are_several():
+    console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True)
+    usage = {
+        "openai:a": Usage(tokens=TokenUsage(input=100, output=20), cost=Cost.usd("0.01")),
+        "acme:[b]": Usage(tokens=TokenUsage(input=5, output=1)),
+    }
+    figures = CallFigures(3, 0, 0, Total.of(usage.values(), "USD"), tuple(usage.items()), 2.5, ended=False)
+    console.print(calls_picture(figures))
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    assert lines == [
+        "3 calls, 105 tokens in, 21 out, 0.01+ USD, 2.50 s",
+        "openai:a 100 in 20 out 0.01 USD",
+        "acme:[b] 5 in 1 out -",
+    ]
 
 
 def test_no_color_is_honoured(make, monkeypatch):

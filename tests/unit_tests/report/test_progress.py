@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from langchain_runtime.contracts.events import TasksAdded
 from langchain_runtime.contracts.money import Cost
 from langchain_runtime.contracts.run import RunState, TaskState
 from langchain_runtime.contracts.usage import Usage
@@ -152,6 +153,36 @@ def test_a_resumed_run_keeps_what_was_completed_and_starts_the_rest_anew(make):
 def test_children_made_on_the_way_enlarge_the_total(make):
     progress = Progress([make.started(1), *(make.task_ready(f"map#{place}") for place in range(5))])
     assert progress.figures().total == 5
+
+
+def test_children_are_added_up_by_their_parent(make):
+    added = TasksAdded(run_id="brief-1", at=make.at(1), parent="map", tasks=("map#0", "map#1", "map#2"))
+    progress = Progress([make.started(2), make.task_ready("map", 1), added])
+    for event in (
+        make.task_started("map#0", 2),
+        make.task_started("map#1", 3),
+        make.settled("map#1", "0.05", tokens=10),
+        make.task_finished("map#0", 4, usage=make.usage(100, 10, "0.01")),
+        make.task_started("other", 4),
+    ):
+        progress.feed(event)
+    (group,) = progress.figures().groups
+    assert (group.id, group.state, group.total, group.ended) == ("map", TaskState.RUNNING, 3, 1)
+    assert (group.used.tokens.total, group.used.cost) == (130, Cost.usd("0.06"))
+    assert group.seconds(make.at(10)) == 8
+    progress.feed(make.task_finished("map#1", 5, state=TaskState.FAILED, message="no"))
+    progress.feed(make.task_finished("map", 6, state=TaskState.FAILED, message="a child failed"))
+    (group,) = progress.figures().groups
+    assert (group.state, group.states[TaskState.FAILED], group.seconds(make.at(10))) == (TaskState.FAILED, 1, 4)
+
+
+def test_a_resumed_group_keeps_what_completed_and_does_not_guess_its_size(make):
+    progress = Progress([make.started(4), make.task_started("map#0"), make.task_started("map#1")])
+    progress.feed(make.task_finished("map#0", 1, usage=make.usage(100, 10, "0.01")))
+    progress.feed(make.started(4, finished=1, at=100))
+    (group,) = progress.figures().groups
+    assert (group.ended, group.states[TaskState.RUNNING], group.total, group.started_at) == (1, 0, None, None)
+    assert group.used.cost == Cost.usd("0.01")
 
 
 def test_before_the_first_event_nothing_is_known():
