@@ -12,6 +12,7 @@ from langchain_runtime.cli.report import report
 from langchain_runtime.cli.run import run
 from langchain_runtime.cli.runs import runs
 from langchain_runtime.cli.schema import schema
+from langchain_runtime.cli.view import view
 from langchain_runtime.cli.what_if import what_if
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(plan)
 app.command()(report)
+app.command()(view)
 app.command()(what_if)
 app.command()(runs)
 app.command()(brief)

@@ -13,6 +13,7 @@ from langchain_runtime.cli.failures import EXIT_BUDGET, EXIT_FAILED, print_error
 from langchain_runtime.cli.home import Persistence
 from langchain_runtime.cli.launch import Launch
 from langchain_runtime.cli.run_lock import driving
+from langchain_runtime.contracts.budget import Balance
 from langchain_runtime.contracts.errors import BudgetExceededError, BudgetNotSetError
 from langchain_runtime.contracts.events import parse_event
 from langchain_runtime.contracts.run import Run, RunState
@@ -88,12 +89,16 @@ async def _change_limit(launch: Launch, kept: Persistence) -> None:
 async def read_report(launch: Launch, graph: CompiledRunGraph, kept: Persistence) -> tuple[RunReport, Run]:
     """The run as it stands, with its account and its journal."""
     run = await graph.aget_run(launch.config)
-    try:
-        balance = await kept.ledger.abalance(f"run:{run.id}")
-    except BudgetNotSetError:
-        balance = None
     events = [event for _, event in await kept.ledger.aevents(run.id)]
-    return RunReport(run, balance=balance, events=events), run
+    return RunReport(run, balance=await read_balance(run.id, kept), events=events), run
+
+
+async def read_balance(run_id: str, kept: Persistence) -> Balance | None:
+    """The account of a run; None for one that has not opened it."""
+    try:
+        return await kept.ledger.abalance(f"run:{run_id}")
+    except BudgetNotSetError:
+        return None
 
 
 def _note(launch: Launch, state: RunState) -> None:

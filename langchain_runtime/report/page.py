@@ -32,8 +32,13 @@ def render_page(figures: RunFigures) -> str:
     return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", render_fragment(figures)), lang="en") + "\n"
 
 
-def render_fragment(figures: RunFigures) -> Markup:
-    """The report as one element with its style, for notebooks."""
+def render_fragment(figures: RunFigures, *, above: Markup | None = None) -> Markup:
+    """The report as one element with its style, for notebooks.
+
+    Args:
+        figures: What it shows.
+        above: A section to put between its totals and its timeline.
+    """
     incidents = figures.incidents
     return tag(
         "div",
@@ -41,6 +46,7 @@ def render_fragment(figures: RunFigures) -> Markup:
         tag("h1", f"Run {figures.id}", tag("span", figures.state, class_=f"badge s-{figures.state}")),
         _tiles(figures),
         _budget(figures),
+        above,
         _timeline(figures),
         _spending(figures),
         incidents_section("Errors", incidents.errors),

@@ -62,6 +62,16 @@ border:1px solid currentColor;vertical-align:2px;white-space:nowrap;font-weight:
 .lcr-report svg .wait{stroke:var(--crit);stroke-width:1;stroke-dasharray:2 3}
 .lcr-report svg .pause{stroke:var(--held);stroke-width:3;stroke-dasharray:4 3}
 .lcr-report svg .load{fill:var(--task)}
+.lcr-report svg .box{fill:var(--card);stroke:var(--line);stroke-width:1}
+.lcr-report svg .box.crit{stroke:var(--crit);stroke-width:2}
+.lcr-report svg .box-name{font-size:12px;font-weight:600}
+.lcr-report svg .box-name+.dim{stroke:none}
+.lcr-report svg .mark{fill:var(--open)}
+.lcr-report svg .m-completed{fill:var(--ok)}
+.lcr-report svg .m-failed{fill:var(--bad)}
+.lcr-report svg .m-running{fill:var(--held)}
+.lcr-report svg .edge{fill:none;stroke:var(--open);stroke-width:1}
+.lcr-report svg .crit-edge{stroke:var(--crit);stroke-width:2}
 .lcr-report svg .block{stroke:none}
 .lcr-report svg .block.crit{fill:var(--crit)}
 .lcr-report svg .spend-area{fill:var(--task);opacity:.3}

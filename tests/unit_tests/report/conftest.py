@@ -75,6 +75,10 @@ class Make:
     def skipped(id_: str, *, because: str = "dependency a failed", deps: Iterable[str] = ()) -> Task:
         return Task(id=id_, state=TaskState.SKIPPED, skipped_because=because, deps=list(deps), ended_at=T0)
 
+    @staticmethod
+    def pending(id_: str, *, deps: Iterable[str] = ()) -> Task:
+        return Task(id=id_, deps=list(deps))
+
     @classmethod
     def run(
         cls,
