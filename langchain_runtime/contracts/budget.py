@@ -47,7 +47,7 @@ class Period(BaseModel):
     def _known_timezone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones cannot be read, as "America"
             raise InvalidInputError(
                 f"unknown time zone {value!r}", hint="use an IANA name like Europe/Vienna"
             ) from None

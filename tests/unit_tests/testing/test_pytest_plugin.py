@@ -26,8 +26,10 @@ wrapped = with_budget(model, None, price_as=PRICED)
 
 
 @pytest.fixture
-def session(pytester):
+def session(pytester, monkeypatch):
     """Runs tests in a session of their own; further arguments are pytest's."""
+    for name in ("CI", "BUILD_NUMBER"):  # there pytest's summary repeats whole messages
+        monkeypatch.delenv(name, raising=False)
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
 
     def run(tests, *arguments, subprocess=False):
