@@ -51,6 +51,11 @@ SHOWN = {
         "I looked it up: human: My locker's code is 4711.",
         "A letter, short and friendly.",
     ],
+    "05_tiers": [
+        "all on the flagship: 0.02696 USD",
+        "0.0021175 USD -> 0.0001704 USD",
+        "together 0.01147185 USD instead of 0.02696 USD: 57% saved",
+    ],
     "06_reading_a_run": [
         "task_retried      fetch",
         "critical path (*): ",
