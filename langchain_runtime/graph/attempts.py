@@ -26,7 +26,9 @@ from langchain_runtime.graph.model_gates import ModelGates
 from langchain_runtime.graph.refusals import Refusals, Remedy
 from langchain_runtime.graph.task_cache import TaskCache
 from langchain_runtime.graph.task_calls import CallTask
+from langchain_runtime.graph.trace_metadata import name_in_traces
 from langchain_runtime.orchestration import Deferred, Ended, Event, Grew, Suspended, Throttled
+from langchain_runtime.telemetry import AttemptTrace, RunTrace
 
 _ASKED_AGAIN = 1_000_000
 """Added to a call's number when LangGraph gave back what an earlier execution's call had returned."""
@@ -61,6 +63,7 @@ class Attempts:
         gates: Know which models take no calls now.
         cache: Results of equal tasks.
         log: Receives the run's events.
+        trace: Hears of every attempt that comes to run its body.
         outcomes: Of the tasks that have ended; read, not written.
         suspended: Attempts of tasks at which they asked a human in an earlier execution.
         keep: Makes the outcome durable of a task that ran no body.
@@ -79,6 +82,7 @@ class Attempts:
         gates: ModelGates,
         cache: TaskCache,
         log: EventLog,
+        trace: RunTrace,
         outcomes: Mapping[str, TaskOutcome],
         suspended: Mapping[str, int],
         keep: Callable[[TaskOutcome], Awaitable[None]],
@@ -93,6 +97,7 @@ class Attempts:
         self._gates = gates
         self._cache = cache
         self._log = log
+        self._trace = trace
         self._outcomes = outcomes
         self._suspended = suspended
         self._keep = keep
@@ -162,12 +167,20 @@ class Attempts:
 
     async def _run(self, job: TaskJob) -> TaskOutcome:
         self._log.emit(task_started(job.run_id, job.task_id, attempt=job.attempt, model=job.model))
+        with self._trace.attempt(job) as attempt:
+            outcome = await self._called(job, attempt)
+            attempt.ended(outcome)
+        return outcome
+
+    async def _called(self, job: TaskJob, attempt: AttemptTrace) -> TaskOutcome:
         executed = False
 
         async def run(order: TaskJob) -> TaskOutcome:
             nonlocal executed
             executed = True
-            return await self._backend.execute(order)
+            name_in_traces(order)
+            with attempt.body():
+                return await self._backend.execute(order)
 
         has_asked = job.task_id in self._suspended
         number = self._call_number(job.task_id, job.attempt)

@@ -17,6 +17,7 @@ from langchain_runtime.adapters.leases import lease_keeper
 from langchain_runtime.backends import InProcessBackend, TaskBody
 from langchain_runtime.backends.in_process import RunContext
 from langchain_runtime.backends.json_values import unfit
+from langchain_runtime.callbacks.blocks import heard_by
 from langchain_runtime.contracts.budget import Budget, Scope
 from langchain_runtime.contracts.errors import InvalidInputError, RunCompletedError
 from langchain_runtime.contracts.events import RunStarted
@@ -43,6 +44,7 @@ from langchain_runtime.graph.spec import GraphSpec, TaskDefinition
 from langchain_runtime.graph.state import RunGraphState
 from langchain_runtime.graph.top_ups import TopUps
 from langchain_runtime.orchestration import Durations, Grew, ParallelExecutor
+from langchain_runtime.telemetry import RunTrace, trace_of
 
 _log = logging.getLogger(__name__)
 
@@ -120,11 +122,12 @@ class Execution:
         check_same_graph(header, self.spec)
         ledger = self.services.ledger
         write = get_stream_writer() if settings_of(config).shows_events else None
-        log = EventLog(ledger, write, observers_of(config))
+        trace = trace_of(header.run_id, self.spec.name, heard_by=heard_by)
+        log = EventLog(ledger, write, [*observers_of(config), *trace.observers])
         keeper = lease_keeper(ledger)
         keeper.start()
         try:
-            run = await self._opened(header, state, config, ways, log)
+            run = await self._opened(header, state, config, ways, log, trace=trace)
         except BaseException:
             keeper.stop()
             await log.close()
@@ -155,7 +158,14 @@ class Execution:
         return config.get("configurable", {}).get(_CHECKPOINTER) is not None
 
     async def _opened(
-        self, header: RunHeader, state: RunGraphState, config: RunnableConfig, ways: Ways, log: EventLog
+        self,
+        header: RunHeader,
+        state: RunGraphState,
+        config: RunnableConfig,
+        ways: Ways,
+        log: EventLog,
+        *,
+        trace: RunTrace,
     ) -> OpenRun:
         run_id, ledger = header.run_id, self.services.ledger
         inputs = self.spec.run_inputs(state.get("inputs") or {})
@@ -203,6 +213,7 @@ class Execution:
             gates=self.services.gates,
             cache=self.services.cache,
             log=log,
+            trace=trace,
             outcomes=outcomes,
             suspended={task: each.attempts for task, each in journal.items() if each.state is TaskState.READY},
             keep=partial(ledger.arecord_outcome, run_id),
@@ -252,6 +263,7 @@ class Execution:
             driver=driver,
             ledger=ledger,
             log=log,
+            trace=trace,
             remember=partial(self._remember, run_id, tasks, inputs, outcomes, frozenset(outcomes)),
             let_go=partial(self._let_go, run_id, settings_of(config).key, driver),
         )

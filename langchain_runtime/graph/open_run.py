@@ -20,6 +20,7 @@ from langchain_runtime.graph.event_log import EventLog
 from langchain_runtime.graph.growth import RunTasks
 from langchain_runtime.graph.task_calls import CallTask
 from langchain_runtime.graph.top_ups import AskHuman
+from langchain_runtime.telemetry import RunTrace
 
 
 def _nobody(_task_id: str) -> None:
@@ -60,6 +61,7 @@ class OpenRun:
         driver: Carries it out.
         ledger: The books.
         log: Receives its events.
+        trace: Of this execution.
         remember: Keeps what its tasks took in this execution.
         let_go: Called when it is over.
     """
@@ -70,6 +72,7 @@ class OpenRun:
     driver: Driver
     ledger: Ledger
     log: EventLog
+    trace: RunTrace
     remember: Callable[[], Awaitable[None]]
     let_go: Callable[[], None]
 
@@ -79,15 +82,16 @@ class OpenRun:
         Raises:
             GraphInterrupt: A human is asked.
         """
-        try:
-            ending = await self._drive()
-            usage = tracked(await self.ledger.areservations(self.header.run_id)).total()
-            run_id = self.header.run_id
-            self.log.emit(RunEnded(run_id=run_id, state=ending.state, reason=ending.reason, usage=usage))
-        finally:
-            self.let_go()
-            lease_keeper(self.ledger).stop()
-            await self.log.close()
+        with self.trace.run():
+            try:
+                ending = await self._drive()
+                usage = tracked(await self.ledger.areservations(self.header.run_id)).total()
+                run_id = self.header.run_id
+                self.log.emit(RunEnded(run_id=run_id, state=ending.state, reason=ending.reason, usage=usage))
+            finally:
+                self.let_go()
+                lease_keeper(self.ledger).stop()
+                await self.log.close()
         return {"run": self._left(ending, usage), "results": results_update(self.outcomes, self.outcomes)}
 
     async def _drive(self) -> Ending:

@@ -242,7 +242,6 @@ async def test_durations_that_nobody_told_are_those_of_earlier_runs():
         took = [(run[task.id].ended_at - run[task.id].started_at).total_seconds() for run in runs]
         assert min(took) - ROUNDING <= task.seconds <= max(took) + ROUNDING
         assert task.samples == EARLIER
-    assert learnt.makespan_seconds >= learnt.critical_seconds - ROUNDING
     low, high = learnt.makespan_range
     assert low <= learnt.makespan_seconds <= high < assumed.makespan_seconds
     assert app.plan() == learnt, "the same plan twice"
