@@ -84,7 +84,7 @@ class RunPlan(BaseModel):
         critical_path: Ids of the chain that decides the duration.
         critical_seconds: Its duration if each of its tasks takes as long as usual: no parallelism makes the run shorter.
         makespan_seconds: Duration at ``max_parallelism``, by the scheduler in virtual time; with durations that varied
-            in earlier runs, the median of several plays.
+            in earlier runs, the mean of plays with the durations of each of them.
         makespan_range: The shortest and the longest of these plays.
         max_parallelism: Tasks at a time.
         suggested_parallelism: The fewest tasks at a time with which the run takes at most 5 % longer than with any
