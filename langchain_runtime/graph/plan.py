@@ -82,7 +82,7 @@ class RunPlan(BaseModel):
         limit: The run's budget; None for no limit.
         over_budget: Calls that would not fit a budget, in the order of their turns.
         critical_path: Ids of the chain that decides the duration.
-        critical_seconds: Its duration if each of its tasks takes as long as usual: no parallelism makes the run shorter.
+        critical_seconds: Its duration if its tasks take as long as usual; no parallelism makes the run shorter.
         makespan_seconds: Duration at ``max_parallelism``, by the scheduler in virtual time; with durations that varied
             in earlier runs, the mean of plays with the durations of each of them.
         makespan_range: The shortest and the longest of these plays.
